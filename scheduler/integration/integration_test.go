@@ -1,0 +1,165 @@
+// Package integration runs the real scheduler against the real apiserver.
+package integration
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/clientcmd"
+	clientcmdapi "k8s.io/client-go/tools/clientcmd/api"
+
+	"hardway/shared/client"
+	"hardway/shared/testenv"
+)
+
+const patience = 30 * time.Second
+
+// startScheduler runs the binary; kill ends it as a power cut would.
+func startScheduler(t *testing.T, env *testenv.Env) (kill func()) {
+	t.Helper()
+	cfg := env.ConfigFor("system:kube-scheduler")
+	file := filepath.Join(t.TempDir(), "kubeconfig")
+	err := clientcmd.WriteToFile(clientcmdapi.Config{
+		Clusters:       map[string]*clientcmdapi.Cluster{"c": {Server: cfg.Host, CertificateAuthorityData: cfg.CAData}},
+		AuthInfos:      map[string]*clientcmdapi.AuthInfo{"u": {ClientCertificateData: cfg.CertData, ClientKeyData: cfg.KeyData}},
+		Contexts:       map[string]*clientcmdapi.Context{"x": {Cluster: "c", AuthInfo: "u"}},
+		CurrentContext: "x",
+	}, file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	cmd := exec.Command(testenv.Build(t, "scheduler"), "--kubeconfig="+file, "--secure-port=0")
+	cmd.Stderr = os.Stderr
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	kill = func() {
+		cmd.Process.Kill() //nolint:errcheck // it may have ended
+		cmd.Wait()         //nolint:errcheck // killed
+	}
+	t.Cleanup(kill)
+	return kill
+}
+
+// start runs the apiserver, with the service account that pods need and that a controller would make.
+func start(t *testing.T) (*testenv.Env, *client.API) {
+	t.Helper()
+	env := testenv.Start(t)
+	account := &corev1.ServiceAccount{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "default"}}
+	if _, err := client.ServiceAccounts.Create(t.Context(), env.API(), account); err != nil {
+		t.Fatal(err)
+	}
+	return env, env.API()
+}
+
+func makeNode(t *testing.T, api *client.API, name, cpu string) {
+	t.Helper()
+	n := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	n.Status.Allocatable = corev1.ResourceList{
+		corev1.ResourceCPU: resource.MustParse(cpu), corev1.ResourceMemory: resource.MustParse("8Gi"), corev1.ResourcePods: resource.MustParse("110"),
+	}
+	n.Status.Capacity = n.Status.Allocatable
+	made, err := client.Nodes.Create(t.Context(), api, n)
+	if err != nil {
+		t.Fatal(err)
+	}
+	made.Status = n.Status
+	if _, err := client.Nodes.Update(t.Context(), api, made, "status"); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func makePod(t *testing.T, api *client.API, name, cpu string) {
+	t.Helper()
+	p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}
+	p.Spec.Containers = []corev1.Container{{Name: "c", Image: "i", Resources: corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse(cpu)},
+	}}}
+	if _, err := client.Pods.Create(t.Context(), api, p); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// await reads a pod until ok says yes.
+func await(t *testing.T, api *client.API, name, what string, ok func(*corev1.Pod) bool) *corev1.Pod {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	w, err := client.Pods.Watch(ctx, api, "default", metav1.ListOptions{FieldSelector: "metadata.name=" + name})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer w.Stop()
+	for e := range w.ResultChan() {
+		if p, is := e.Object.(*corev1.Pod); is && ok(p) {
+			return p
+		}
+	}
+	t.Fatalf("pod %s: not %s within %s", name, what, patience)
+	return nil
+}
+
+func bound(p *corev1.Pod) bool { return p.Spec.NodeName != "" }
+
+func TestPlacesAndExplains(t *testing.T) {
+	env, api := start(t)
+	makeNode(t, api, "small", "1")
+	makePod(t, api, "before", "500m")
+	startScheduler(t, env)
+	await(t, api, "before", "bound", bound)
+	makePod(t, api, "big", "4")
+	p := await(t, api, "big", "explained", func(p *corev1.Pod) bool { return condition(p) != "" })
+	if got, want := condition(p), "0/1 nodes are available: 1 Insufficient cpu."; got != want {
+		t.Errorf("condition %q, want %q", got, want)
+	}
+	makeNode(t, api, "large", "8")
+	if p := await(t, api, "big", "bound once there is room", bound); p.Spec.NodeName != "large" {
+		t.Errorf("bound to %s", p.Spec.NodeName)
+	}
+}
+
+func condition(p *corev1.Pod) string {
+	for _, c := range p.Status.Conditions {
+		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse {
+			return c.Message
+		}
+	}
+	return ""
+}
+
+// TestKilledInTheMiddle kills the scheduler again and again while it places more pods than fit, and checks that each
+// fitting pod got a node and none got too many.
+func TestKilledInTheMiddle(t *testing.T) {
+	env, api := start(t)
+	const nodes, perNode = 5, 10
+	for i := range nodes {
+		makeNode(t, api, fmt.Sprint("n", i), fmt.Sprint(perNode))
+	}
+	for i := range nodes * perNode {
+		makePod(t, api, fmt.Sprint("p", i), "1")
+	}
+	for range 5 {
+		kill := startScheduler(t, env)
+		await(t, api, "p0", "seen", func(*corev1.Pod) bool { return true })
+		kill()
+	}
+	startScheduler(t, env)
+	used := map[string]int{}
+	for i := range nodes * perNode {
+		used[await(t, api, fmt.Sprint("p", i), "bound", bound).Spec.NodeName]++
+	}
+	for node, n := range used {
+		if n != perNode || !strings.HasPrefix(node, "n") {
+			t.Errorf("%d pods on %s, room for %d", n, node, perNode)
+		}
+	}
+}

@@ -1,0 +1,38 @@
+// Package nodeports refuses nodes on which a host port that a pod wants is taken.
+package nodeports
+
+import "hardway/scheduler/framework"
+
+const name = "NodePorts"
+
+var taken = &framework.Status{Code: framework.Unschedulable, Plugin: name, Reason: "node(s) didn't have free ports for the requested pod ports"}
+
+// Plugin is NodePorts.
+type Plugin struct{}
+
+// Name implements framework.Plugin.
+func (Plugin) Name() string { return name }
+
+// Filter implements framework.Filter.
+func (Plugin) Filter(_ *framework.State, p *framework.Pod, n *framework.Node) *framework.Status {
+	if clash(p.Ports, n.Ports) {
+		return taken
+	}
+	return nil
+}
+
+// Helps implements framework.Wakes.
+func (Plugin) Helps(p *framework.Pod, c framework.Change) bool {
+	return c.What == framework.NodeAdded || c.What == framework.PodGone && clash(p.Ports, c.Pod.Ports)
+}
+
+func clash(wanted, used []framework.HostPort) bool {
+	for _, w := range wanted {
+		for _, u := range used {
+			if w.Clashes(u) {
+				return true
+			}
+		}
+	}
+	return false
+}

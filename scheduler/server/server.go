@@ -1,0 +1,114 @@
+// Package server builds the scheduler from its parts and runs it: watches feed the scheduling loop, the loop decides,
+// the binder tells the API.
+package server
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+
+	"go.uber.org/zap"
+
+	"hardway/scheduler/bind"
+	"hardway/scheduler/config"
+	"hardway/scheduler/framework"
+	"hardway/scheduler/plugins"
+	"hardway/scheduler/snapshot"
+	"hardway/shared/client"
+	"hardway/shared/daemon"
+	"hardway/shared/metrics"
+	"hardway/shared/mtls"
+	"hardway/shared/reconcile"
+)
+
+// Program is the daemon hardway-scheduler.
+func Program() daemon.Program {
+	cfg := config.Default()
+	return daemon.Program{
+		Name:     "hardway-scheduler",
+		Flags:    cfg.Flags,
+		Validate: cfg.Complete,
+		Run:      func(ctx context.Context, log *zap.Logger) error { return Run(ctx, cfg, log) },
+	}
+}
+
+// Run runs the scheduler until ctx ends.
+func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
+	rest, err := client.Config(cfg.Kubeconfig, "hardway-scheduler")
+	if err != nil {
+		return &daemon.ConfigError{Err: err}
+	}
+	api, err := client.New(rest)
+	if err != nil {
+		return err
+	}
+	reg := metrics.New()
+	informers := client.NewInformers(api, log)
+	events := client.NewRecorder(api, "default-scheduler", "")
+	cluster := snapshot.New()
+	var profiles []*framework.Profile
+	for _, name := range cfg.Schedulers {
+		profiles = append(profiles, plugins.Default(name, cluster.Columns, api))
+	}
+	binder := bind.New(api, events, log.Named("bind"))
+	loop := newLoop(profiles, cluster, binder, cfg.Queue, newMetrics(reg), log.Named("loop"))
+	loop.watch(informers)
+
+	health := daemon.NewHealth()
+	health.Ready("informers", func(context.Context) error {
+		if !loop.synced() {
+			return fmt.Errorf("nodes and pods have not arrived yet")
+		}
+		return nil
+	})
+	var g daemon.Group
+	g.Add("watchdog", daemon.Watchdog(health))
+	if cfg.SecurePort != 0 {
+		serve, err := debugServer(cfg, daemon.DebugMux(health, reg), log)
+		if err != nil {
+			return err
+		}
+		g.Add("debug server", serve)
+	}
+	g.Add("events", events.Run)
+	g.Add("informers", informers.Run)
+	g.Add("loop", loop.run)
+	g.Add("leadership", func(ctx context.Context) error {
+		if !informers.WaitForSync(ctx) {
+			return ctx.Err()
+		}
+		daemon.NotifyReady()
+		return lead(ctx, cfg, api, log, loop.lead)
+	})
+	return g.Run(ctx)
+}
+
+// lead runs work, as the elected leader if that is asked for.
+func lead(ctx context.Context, cfg *config.Config, api *client.API, log *zap.Logger, work func(context.Context) error) error {
+	if !cfg.LeaderElect {
+		return work(ctx)
+	}
+	host, err := os.Hostname()
+	if err != nil {
+		return fmt.Errorf("name this scheduler: %w", err)
+	}
+	e := cfg.Election
+	e.API, e.ReleaseOnExit = api, true
+	// The port makes the name unique on a host, and a restart finds its own lease and need not wait for it.
+	e.Identity = fmt.Sprintf("%s_%d", host, cfg.SecurePort)
+	return reconcile.Lead(ctx, e, log, work)
+}
+
+func debugServer(cfg *config.Config, mux http.Handler, log *zap.Logger) (func(context.Context) error, error) {
+	tls, err := mtls.ServerOrSelfSigned(mtls.Files{Cert: cfg.TLSCert, Key: cfg.TLSKey, CA: cfg.ClientCA})
+	if err != nil {
+		return nil, &daemon.ConfigError{Err: err}
+	}
+	l, err := daemon.Listen(net.JoinHostPort(cfg.BindAddress, fmt.Sprint(cfg.SecurePort)))
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) error { return daemon.Serve(ctx, l, tls, mux, log) }, nil
+}
