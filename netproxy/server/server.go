@@ -1,0 +1,155 @@
+// Package server builds the proxy out of its parts, starts them in order and stops them in reverse.
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"k8s.io/client-go/rest"
+
+	"hardway/netproxy/config"
+	"hardway/netproxy/conntrack"
+	"hardway/netproxy/healthcheck"
+	"hardway/netproxy/kernel"
+	"hardway/netproxy/plan"
+	"hardway/netproxy/state"
+	"hardway/shared/client"
+	"hardway/shared/daemon"
+	sharedmetrics "hardway/shared/metrics"
+)
+
+// Program is the daemon hardway-netproxy.
+func Program() daemon.Program {
+	cfg := config.Default()
+	return daemon.Program{
+		Name:  "hardway-netproxy",
+		Flags: cfg.Flags,
+		Validate: func() error {
+			if err := cfg.Complete(); err != nil {
+				return err
+			}
+			return cfg.Validate()
+		},
+		Run: func(ctx context.Context, log *zap.Logger) error { return Run(ctx, cfg, log) },
+	}
+}
+
+// Run runs the proxy until ctx ends. The tables stay in the kernel, so services go on working; --cleanup removes them.
+func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
+	k, err := kernel.Open(0, kernel.Families())
+	if err != nil {
+		return err
+	}
+	defer func() { _ = k.Close() }()
+	if cfg.Cleanup {
+		if err := k.Cleanup(); err != nil {
+			return fmt.Errorf("clean up: %w", err)
+		}
+		log.Info("removed the nftables tables", zap.String("table", kernel.TableName))
+		return nil
+	}
+	for _, w := range cfg.Warnings {
+		log.Warn("configuration: " + w)
+	}
+	tune(cfg, log)
+	flows, err := conntrack.Open(0)
+	if err != nil {
+		return err
+	}
+	defer flows.Close()
+	restConfig, err := client.Config(cfg.Kubeconfig, "hardway-netproxy")
+	if err != nil {
+		return err
+	}
+	return serve(ctx, cfg, node{k, flows}, restConfig, log)
+}
+
+// node is what the proxy works on.
+type node struct {
+	kernel *kernel.Kernel
+	flows  *conntrack.Cleaner
+}
+
+// serve runs the parts of the proxy.
+func serve(ctx context.Context, cfg *config.Config, on node, restConfig *rest.Config, log *zap.Logger) error {
+	api, err := client.New(restConfig)
+	if err != nil {
+		return fmt.Errorf("make client: %w", err)
+	}
+	reg := sharedmetrics.New()
+	m := newMetrics(reg)
+	proxy := healthcheck.NewProxy(2*cfg.SyncPeriod, time.Now, reg)
+	informers := client.NewInformers(api, log)
+	tracker := state.NewTracker(informers, cfg.NodeName, cfg.AllowExternalIPs, log)
+	clean := newCleaner(on.flows, m, log)
+	l := &loop{cfg: cfg, source: tracker, planner: plan.New(state.Node{Name: cfg.NodeName}), kernel: on.kernel, cleaner: clean, proxy: proxy,
+		nodePorts: healthcheck.NewNodePorts(proxy, log), metrics: m, log: log}
+
+	var g daemon.Group
+	if err := listen(&g, cfg, proxy, reg, log); err != nil {
+		return err
+	}
+	g.Add("informers", informers.Run)
+	g.Add("conntrack", clean.run)
+	g.Add("loop", func(ctx context.Context) error {
+		if !informers.WaitForSync(ctx) {
+			return nil
+		}
+		tracker.All()
+		return l.run(ctx, func() {
+			log.Info("serving", zap.String("node", cfg.NodeName), zap.Int("services", l.planner.Len()))
+			daemon.NotifyReady()
+		})
+	})
+	return g.Run(ctx)
+}
+
+// listen opens the ports at once, so that one that is taken is a failure to start.
+func listen(g *daemon.Group, cfg *config.Config, proxy *healthcheck.Proxy, reg *prometheus.Registry, log *zap.Logger) error {
+	health := http.NewServeMux()
+	health.HandleFunc("/healthz", proxy.Healthz)
+	health.HandleFunc("/livez", proxy.Livez)
+
+	checks := daemon.NewHealth()
+	checks.Live("sync", func(context.Context) error {
+		if !proxy.Healthy() {
+			return fmt.Errorf("nftables is behind the API")
+		}
+		return nil
+	})
+	debug := http.NewServeMux()
+	debug.Handle("/", daemon.DebugMux(checks, reg))
+	debug.HandleFunc("/proxyMode", func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, "nftables") })
+
+	for _, s := range []struct {
+		name, address string
+		handler       http.Handler
+	}{{"healthz", cfg.HealthzAddress, health}, {"metrics", cfg.MetricsAddress, debug}} {
+		if s.address == "" {
+			continue
+		}
+		l, err := daemon.Listen(s.address)
+		if err != nil {
+			return fmt.Errorf("listen for %s: %w", s.name, err)
+		}
+		g.Add(s.name, func(ctx context.Context) error { return daemon.Serve(ctx, l, nil, s.handler, log) })
+	}
+	return nil
+}
+
+// tune applies the kernel settings that were asked for. A machine that refuses one is still served.
+func tune(cfg *config.Config, log *zap.Logger) {
+	for _, err := range conntrack.Tune(conntrack.Settings(cfg.Conntrack)) {
+		log.Warn("conntrack setting", zap.Error(err))
+	}
+	if cfg.OOMScoreAdj != nil {
+		if err := os.WriteFile("/proc/self/oom_score_adj", fmt.Append(nil, *cfg.OOMScoreAdj), 0); err != nil {
+			log.Warn("oomScoreAdj", zap.Error(err))
+		}
+	}
+}
