@@ -1,0 +1,167 @@
+// Package serve receives queries over UDP and TCP and sends the answers.
+//
+// Over UDP there is one socket for each core (SO_REUSEPORT), each with one goroutine that answers from memory without leaving it; queries that have
+// to wait for somebody get a goroutine of their own. All numbers of such goroutines and of connections are bounded: past the bound, a query
+// gets SERVFAIL at once, and a connection is closed.
+package serve
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"runtime"
+	"sync"
+	"syscall"
+
+	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
+
+	"hardway/dns/chain"
+	"hardway/dns/wire"
+)
+
+// Limits of the server.
+const (
+	maxWaiting = 2000    // queries that wait for an answer from elsewhere
+	maxConns   = 1000    // TCP connections
+	socketRead = 4 << 20 // bytes of queries that may wait in a UDP socket
+)
+
+// Resolver answers queries; see chain.Resolver. Answers begin at the start of the slice returned, which may be dst's.
+type Resolver interface {
+	Now(dst, query []byte, scratch *wire.Scratch, p chain.Peer) ([]byte, bool)
+	Later(ctx context.Context, dst, query []byte, p chain.Peer) []byte
+}
+
+// Server serves one address.
+type Server struct {
+	resolver Resolver
+	log      *zap.Logger
+	udp      []*net.UDPConn
+	tcp      net.Listener
+	waiting  chan struct{} // a slot for each query that waits
+	conns    chan struct{} // a slot for each connection
+}
+
+// Listen opens the sockets. Port 0 takes a free one, the same for UDP and TCP. The address must be one of this machine, not the unspecified one:
+// over UDP, answers would leave from another address than the one that was asked.
+func Listen(ctx context.Context, at netip.AddrPort, resolver Resolver, log *zap.Logger) (*Server, error) {
+	s := &Server{resolver: resolver, log: log, waiting: make(chan struct{}, maxWaiting), conns: make(chan struct{}, maxConns)}
+	l := net.ListenConfig{Control: shareable}
+	tcp, err := (&net.ListenConfig{}).Listen(ctx, "tcp", at.String())
+	if err != nil {
+		return nil, fmt.Errorf("listen on TCP %s: %w", at, err)
+	}
+	s.tcp = tcp
+	at = netip.AddrPortFrom(at.Addr(), uint16(tcp.Addr().(*net.TCPAddr).Port))
+	for range runtime.GOMAXPROCS(0) {
+		c, err := l.ListenPacket(ctx, "udp", at.String())
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("listen on UDP %s: %w", at, err), s.close())
+		}
+		udp := c.(*net.UDPConn)
+		if err := udp.SetReadBuffer(socketRead); err != nil {
+			log.Debug("receive buffer", zap.Error(err))
+		}
+		s.udp = append(s.udp, udp)
+	}
+	return s, nil
+}
+
+// Addr is where the server listens.
+func (s *Server) Addr() netip.AddrPort {
+	a, _ := netip.ParseAddrPort(s.tcp.Addr().String())
+	return a
+}
+
+// shareable lets several sockets have one address.
+func shareable(_, _ string, c syscall.RawConn) error {
+	var failed error
+	err := c.Control(func(fd uintptr) {
+		failed = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEPORT, 1)
+	})
+	return errors.Join(err, failed)
+}
+
+// Run serves until ctx ends. Queries that wait then get no answer any more.
+func (s *Server) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	failed := make(chan error, len(s.udp)+1)
+	for _, c := range s.udp {
+		wg.Go(func() { failed <- s.serveUDP(ctx, c, &wg) })
+	}
+	wg.Go(func() { failed <- s.serveTCP(ctx, &wg) })
+	var err error
+	select {
+	case <-ctx.Done():
+	case err = <-failed:
+	}
+	cancel()
+	err = errors.Join(err, s.close())
+	wg.Wait()
+	return err
+}
+
+func (s *Server) close() error {
+	failures := []error{s.tcp.Close()}
+	for _, c := range s.udp {
+		failures = append(failures, c.Close())
+	}
+	return errors.Join(failures...)
+}
+
+// serveUDP answers the queries of one socket.
+func (s *Server) serveUDP(ctx context.Context, c *net.UDPConn, wg *sync.WaitGroup) error {
+	var scratch wire.Scratch
+	query, out := make([]byte, 4096), make([]byte, 0, 4096)
+	for {
+		n, from, err := c.ReadFromUDPAddrPort(query)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if err != nil {
+			if errors.Is(err, net.ErrClosed) {
+				return err
+			}
+			continue // such as an ICMP error for an earlier answer
+		}
+		peer := chain.Peer{IPv6: from.Addr().Unmap().Is6()}
+		answer, done := s.resolver.Now(out[:0], query[:n], &scratch, peer)
+		if !done {
+			select {
+			case s.waiting <- struct{}{}:
+				later := append([]byte(nil), query[:n]...)
+				wg.Go(func() {
+					defer func() { <-s.waiting }()
+					s.send(c, s.resolver.Later(ctx, nil, later, peer), from)
+				})
+				continue
+			default:
+				answer = fail(out[:0], query[:n], &scratch)
+			}
+		}
+		s.send(c, answer, from)
+	}
+}
+
+func (s *Server) send(c *net.UDPConn, answer []byte, to netip.AddrPort) {
+	if len(answer) == 0 {
+		return
+	}
+	if _, err := c.WriteToUDPAddrPort(answer, to); err != nil {
+		s.log.Debug("send answer", zap.Stringer("client", to), zap.Error(err))
+	}
+}
+
+// fail is SERVFAIL.
+func fail(dst, query []byte, scratch *wire.Scratch) []byte {
+	q, ok := wire.Parse(query, scratch)
+	if !ok {
+		return dst
+	}
+	return wire.Fail(dst, &q, 2)
+}
