@@ -1,0 +1,133 @@
+package node
+
+import (
+	"slices"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apiequality "k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"hardway/shared/version"
+)
+
+// Thresholds below which the node says that it is under pressure; upstream's default hard eviction thresholds.
+const (
+	memoryFloor = 100 << 20 // bytes
+	diskFloor   = 10        // per cent
+	inodeFloor  = 5         // per cent
+	pidFloor    = 5         // per cent
+)
+
+// Facts is everything a node's status is computed from.
+type Facts struct {
+	Machine  Machine
+	Gauges   Gauges
+	Reserved corev1.ResourceList // for the system, not for pods
+	MaxPods  int64
+	Name     string
+	IPs      []string
+	Port     int32
+	Images   []corev1.ContainerImage
+	NotReady error // why no pod can run here now; nil: ready
+	Now      time.Time
+}
+
+// Status computes the node's status from the facts; old gives the times of conditions that did not change.
+func Status(f Facts, old corev1.NodeStatus) corev1.NodeStatus {
+	st := corev1.NodeStatus{Capacity: capacity(f), NodeInfo: f.Machine.Info, Images: f.Images}
+	st.Allocatable = allocatable(f, st.Capacity)
+	st.NodeInfo.KubeletVersion = version.Kubernetes
+	st.NodeInfo.KubeProxyVersion = ""
+	st.NodeInfo.ContainerRuntimeVersion = "hardway://" + version.Hardway
+	for _, ip := range f.IPs {
+		st.Addresses = append(st.Addresses, corev1.NodeAddress{Type: corev1.NodeInternalIP, Address: ip})
+	}
+	st.Addresses = append(st.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: f.Name})
+	st.DaemonEndpoints.KubeletEndpoint.Port = f.Port
+	for _, c := range []corev1.NodeCondition{
+		pressure(corev1.NodeMemoryPressure, f.Gauges.MemoryAvailable < memoryFloor,
+			"KubeletHasInsufficientMemory", "kubelet has insufficient memory available",
+			"KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
+		pressure(corev1.NodeDiskPressure, below(f.Gauges.DiskFree, f.Gauges.Disk, diskFloor) || below(f.Gauges.InodeFree, f.Gauges.Inodes, inodeFloor),
+			"KubeletHasDiskPressure", "kubelet has disk pressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
+		pressure(corev1.NodePIDPressure, below(uint64(max(f.Gauges.PIDs-f.Gauges.PIDsUsed, 0)), uint64(max(f.Gauges.PIDs, 0)), pidFloor),
+			"KubeletHasInsufficientPID", "kubelet has insufficient PID available",
+			"KubeletHasSufficientPID", "kubelet has sufficient PID available"),
+		ready(f.NotReady),
+	} {
+		c.LastHeartbeatTime = metav1.NewTime(f.Now).Rfc3339Copy()
+		c.LastTransitionTime = c.LastHeartbeatTime
+		i := slices.IndexFunc(old.Conditions, func(o corev1.NodeCondition) bool { return o.Type == c.Type })
+		if i >= 0 && old.Conditions[i].Status == c.Status {
+			c.LastTransitionTime = old.Conditions[i].LastTransitionTime
+		}
+		st.Conditions = append(st.Conditions, c)
+	}
+	return st
+}
+
+func pressure(t corev1.NodeConditionType, on bool, reason, message, okReason, okMessage string) corev1.NodeCondition {
+	if on {
+		return corev1.NodeCondition{Type: t, Status: corev1.ConditionTrue, Reason: reason, Message: message}
+	}
+	return corev1.NodeCondition{Type: t, Status: corev1.ConditionFalse, Reason: okReason, Message: okMessage}
+}
+
+func below(free, all uint64, percent uint64) bool { return all > 0 && free*100 < all*percent }
+
+func ready(problem error) corev1.NodeCondition {
+	c := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"}
+	if problem != nil {
+		c.Status, c.Reason, c.Message = corev1.ConditionFalse, "KubeletNotReady", problem.Error()
+	}
+	return c
+}
+
+func capacity(f Facts) corev1.ResourceList {
+	out := corev1.ResourceList{
+		corev1.ResourceCPU:              *resource.NewQuantity(f.Machine.CPUs, resource.DecimalSI),
+		corev1.ResourceMemory:           *resource.NewQuantity(f.Machine.Memory, resource.BinarySI),
+		corev1.ResourceEphemeralStorage: *resource.NewQuantity(f.Machine.Storage, resource.BinarySI),
+		corev1.ResourcePods:             *resource.NewQuantity(f.MaxPods, resource.DecimalSI),
+	}
+	for size, bytes := range f.Machine.HugePages {
+		out[corev1.ResourceName(corev1.ResourceHugePagesPrefix+size)] = *resource.NewQuantity(bytes, resource.BinarySI)
+	}
+	return out
+}
+
+// allocatable is what pods may have: the capacity without what is reserved and without what must stay free.
+func allocatable(f Facts, all corev1.ResourceList) corev1.ResourceList {
+	out := all.DeepCopy()
+	take := func(name corev1.ResourceName, q resource.Quantity) {
+		left := out[name]
+		left.Sub(q)
+		if left.Sign() < 0 {
+			left = resource.Quantity{Format: left.Format}
+		}
+		out[name] = left
+	}
+	for name, q := range f.Reserved {
+		take(name, q)
+	}
+	take(corev1.ResourceMemory, *resource.NewQuantity(memoryFloor, resource.BinarySI))
+	take(corev1.ResourceEphemeralStorage, *resource.NewQuantity(f.Machine.Storage*diskFloor/100, resource.BinarySI))
+	for _, bytes := range f.Machine.HugePages {
+		take(corev1.ResourceMemory, *resource.NewQuantity(bytes, resource.BinarySI))
+	}
+	return out
+}
+
+// changed says whether two statuses differ in more than the times of their conditions.
+func changed(a, b corev1.NodeStatus) bool { return !apiequality.Semantic.DeepEqual(strip(a), strip(b)) }
+
+func strip(st corev1.NodeStatus) corev1.NodeStatus {
+	out := *st.DeepCopy()
+	for i := range out.Conditions {
+		out.Conditions[i].LastHeartbeatTime = metav1.Time{}
+		out.Conditions[i].LastTransitionTime = metav1.Time{}
+	}
+	return out
+}

@@ -1,0 +1,322 @@
+// Package podworker runs one loop for every pod of the node: observe, plan, report, act.
+//
+//	podsource ──▶ Workers ──▶ worker (one goroutine per pod)
+//	runtime events ─┘            observe ─▶ plan.Next ─▶ status.Compute ─▶ actions
+//	probes, objects ─┘              ▲                                         │
+//	                                └───────── results of finished tasks ◀────┘
+//
+// A loop never blocks: whatever takes time (pulling, starting, hooks, mounting) runs as a task beside it and hands its
+// result back as a function that the loop applies, so a worker's facts have one owner and need no lock. There is no
+// polling: a worker sleeps until its pod changes, its containers do, a task ends, or the plan's next date comes.
+//
+// Everything in memory can be lost: a restarted agent finds the running pods through the runtime and goes on.
+package podworker
+
+import (
+	"context"
+	"errors"
+	"io"
+	"iter"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"hardway/nodeagent/plan"
+	"hardway/nodeagent/podsource/objects"
+	"hardway/nodeagent/podworker/admit"
+	"hardway/nodeagent/podworker/compose"
+	"hardway/nodeagent/podworker/pull"
+	"hardway/nodeagent/probe"
+	"hardway/nodeagent/runtime"
+	"hardway/nodeagent/status"
+	"hardway/nodeagent/volume"
+)
+
+// Runtime is what the workers need of the container runtime.
+type Runtime interface {
+	Pod(ctx context.Context, uid types.UID) (runtime.PodStatus, bool, error)
+	EnsurePod(ctx context.Context, c runtime.PodConfig) (runtime.PodStatus, error)
+	StartContainer(ctx context.Context, uid types.UID, c runtime.ContainerConfig) (runtime.Status, error)
+	SignalContainer(ctx context.Context, uid types.UID, id string, sig syscall.Signal) error
+	RemoveContainer(ctx context.Context, uid types.UID, id string) error
+	RemovePod(ctx context.Context, uid types.UID) error
+}
+
+// Note tells the user something about a pod, or about one of its containers.
+type Note func(pod *corev1.Pod, c *corev1.Container, eventtype, reason, format string, args ...any)
+
+// Deps is what workers work with. All of it is shared by all workers.
+type Deps struct {
+	Runtime Runtime
+	Exec    func(ctx context.Context, uid types.UID, id string, cmd []string, out io.Writer) (int, error)
+	Volumes *volume.Set
+	Objects *objects.Set
+	Puller  *pull.Puller
+	Image   func(id string) (pull.Image, bool) // of the node, by id
+	Prober  *probe.Prober
+	Status  *status.Writer
+	Delete  func(ctx context.Context, pod *corev1.Pod) error // from the API, at once, this uid only
+	Note    Note
+
+	HostIPs  []string
+	Node     func() compose.Node
+	Object   func() *corev1.Node // nil until the node is registered
+	Services func(namespace string) iter.Seq[*corev1.Service]
+	Settings func() plan.Settings
+
+	UnsafeSysctls []string
+	LinksDir      string // such as /var/log/containers
+	Log           *zap.Logger
+	Metrics       *Metrics
+	Starts        int // sandboxes and containers being started at once; further ones wait
+}
+
+// Workers holds the workers of the node: one for every pod that is assigned to it or still has something here.
+type Workers struct {
+	Deps
+	starts chan struct{}
+
+	mu      sync.Mutex // guards all below
+	all     map[types.UID]*worker
+	ctx     context.Context // set by Run
+	waiting []*worker       // added before Run
+	ended   sync.WaitGroup
+}
+
+// New returns an empty set of workers.
+func New(d Deps) *Workers {
+	return &Workers{Deps: d, starts: make(chan struct{}, d.Starts), all: map[types.UID]*worker{}}
+}
+
+// Run runs the workers until ctx ends. Containers go on running after that.
+func (ws *Workers) Run(ctx context.Context) error {
+	ws.mu.Lock()
+	ws.ctx = ctx
+	for _, w := range ws.waiting {
+		ws.start(w)
+	}
+	ws.waiting = nil
+	ws.mu.Unlock()
+	<-ctx.Done()
+	ws.ended.Wait()
+	return nil
+}
+
+// start needs ws.mu.
+func (ws *Workers) start(w *worker) {
+	ctx := ws.ctx
+	ws.ended.Go(func() {
+		w.run(ctx)
+		ws.mu.Lock()
+		defer ws.mu.Unlock()
+		if ctx.Err() == nil {
+			delete(ws.all, w.uid)
+		}
+	})
+}
+
+// Update hands over the newest object of a pod.
+func (ws *Workers) Update(pod *corev1.Pod) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	w := ws.all[pod.UID]
+	if w == nil {
+		ws.add(newWorker(ws, pod))
+		return
+	}
+	w.update(pod)
+}
+
+// add needs ws.mu.
+func (ws *Workers) add(w *worker) {
+	ws.all[w.uid] = w
+	if ws.ctx == nil {
+		ws.waiting = append(ws.waiting, w)
+	} else {
+		ws.start(w)
+	}
+}
+
+// Remove says that a pod is no longer in the API.
+func (ws *Workers) Remove(uid types.UID) {
+	if w := ws.get(uid); w != nil {
+		w.remove()
+	}
+}
+
+// Adopt takes over what is left on the node of a pod that the API does not know: it is stopped and cleaned away.
+func (ws *Workers) Adopt(found runtime.PodStatus) {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if ws.all[found.Config.UID] != nil {
+		return
+	}
+	w := newWorker(ws, orphan(found))
+	w.gone = true
+	ws.add(w)
+}
+
+// orphan stands in for a pod of which only the runtime knows.
+func orphan(found runtime.PodStatus) *corev1.Pod {
+	c := found.Config
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: c.UID, Namespace: c.Namespace, Name: c.Name}}
+	pod.Spec.HostNetwork = c.HostNetwork
+	for _, s := range found.Containers {
+		if !slices.ContainsFunc(pod.Spec.Containers, func(have corev1.Container) bool { return have.Name == s.Name }) {
+			pod.Spec.Containers = append(pod.Spec.Containers, corev1.Container{Name: s.Name})
+		}
+	}
+	return pod
+}
+
+// Sweep removes what a pod left on disk that neither the API nor the runtime knows of any more, as after a reboot.
+// Only folders of this node's root directory say whose logs may go: others may keep logs in the same place.
+func (ws *Workers) Sweep() error {
+	uids, err := ws.Volumes.Orphans()
+	errs := []error{err}
+	for _, uid := range uids {
+		if ws.Known(uid) {
+			continue
+		}
+		ws.Log.Info("files of a pod that is gone are removed", zap.String("uid", string(uid)))
+		logs, err := filepath.Glob(filepath.Join(ws.Node().LogDir, "*_*_"+string(uid)))
+		errs = append(errs, err, ws.Volumes.TearDown(uid))
+		for _, dir := range logs {
+			errs = append(errs, os.RemoveAll(dir))
+		}
+		errs = append(errs, ws.Volumes.Remove(uid))
+	}
+	return errors.Join(errs...)
+}
+
+// Known says whether the pod has a worker.
+func (ws *Workers) Known(uid types.UID) bool { return ws.get(uid) != nil }
+
+// Wake lets a worker look again, because something about its containers has changed.
+func (ws *Workers) Wake(uid types.UID) {
+	if w := ws.get(uid); w != nil {
+		w.poke()
+	}
+}
+
+// WakeAll lets every worker look again.
+func (ws *Workers) WakeAll() {
+	for _, w := range ws.list() {
+		w.poke()
+	}
+}
+
+// Stored takes the news that a status has reached the API.
+func (ws *Workers) Stored(uid types.UID, st corev1.PodStatus) {
+	if w := ws.get(uid); w != nil {
+		w.post(func() { w.stored(st) })
+	}
+}
+
+// ObjectChanged tells the workers whose pods refer to a ConfigMap or Secret that it has changed.
+func (ws *Workers) ObjectChanged(k objects.Key) {
+	for _, w := range ws.list() {
+		if w.refersTo(k) {
+			w.post(w.refresh)
+		}
+	}
+}
+
+// Pod is a pod of this node as its worker sees it.
+type Pod struct {
+	*corev1.Pod
+	Status   corev1.PodStatus // the newest computed one, ahead of the API's
+	Observed *runtime.PodStatus
+}
+
+// Pods returns all pods that have a worker.
+func (ws *Workers) Pods() []Pod {
+	var out []Pod
+	for _, w := range ws.list() {
+		out = append(out, w.snapshot())
+	}
+	return out
+}
+
+// ByName returns the pod of that name which is in the API, else one that is on its way out.
+func (ws *Workers) ByName(namespace, name string) (Pod, bool) {
+	var last *worker
+	for _, w := range ws.list() {
+		if w.namespace == namespace && w.name == name {
+			if last = w; !w.isGone() {
+				break
+			}
+		}
+	}
+	if last == nil {
+		return Pod{}, false
+	}
+	return last.snapshot(), true
+}
+
+func (ws *Workers) get(uid types.UID) *worker {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	return ws.all[uid]
+}
+
+func (ws *Workers) list() []*worker {
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	out := make([]*worker, 0, len(ws.all))
+	for _, w := range ws.all {
+		out = append(out, w)
+	}
+	return out
+}
+
+// admit decides whether a pod may run here, against the pods admitted before it. Pods that ran already are in.
+func (ws *Workers) admit(w *worker, pod *corev1.Pod, running bool) (*plan.Failure, bool) {
+	object := ws.Object()
+	if object == nil && !running {
+		return nil, false
+	}
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	if !running {
+		var others []*corev1.Pod
+		for _, o := range ws.all {
+			if p, counts := o.counts(); counts && o != w {
+				others = append(others, p)
+			}
+		}
+		n := admit.Node{Object: object, Pods: others, UnsafeSysctls: ws.UnsafeSysctls}
+		if f := admit.Check(pod, n); f != nil {
+			return f, true
+		}
+	}
+	w.setAdmitted()
+	return nil, true
+}
+
+// slot waits for a place among the starts under way.
+func (ws *Workers) slot(ctx context.Context) (release func(), err error) {
+	select {
+	case ws.starts <- struct{}{}:
+		return func() { <-ws.starts }, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// backOff is the delay before something is tried for the n-th time again: 500 ms doubling to a minute.
+func backOff(failures int) time.Duration {
+	d := 500 * time.Millisecond
+	for range min(failures-1, 10) {
+		d *= 2
+	}
+	return min(d, time.Minute)
+}
