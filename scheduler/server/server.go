@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"os"
 
 	"go.uber.org/zap"
 
@@ -90,14 +89,12 @@ func lead(ctx context.Context, cfg *config.Config, api *client.API, log *zap.Log
 	if !cfg.LeaderElect {
 		return work(ctx)
 	}
-	host, err := os.Hostname()
-	if err != nil {
-		return fmt.Errorf("name this scheduler: %w", err)
-	}
 	e := cfg.Election
+	var err error
+	if e.Identity, err = reconcile.Identity(cfg.SecurePort); err != nil {
+		return err
+	}
 	e.API, e.ReleaseOnExit = api, true
-	// The port makes the name unique on a host, and a restart finds its own lease and need not wait for it.
-	e.Identity = fmt.Sprintf("%s_%d", host, cfg.SecurePort)
 	return reconcile.Lead(ctx, e, log, work)
 }
 

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/record"
@@ -45,7 +46,13 @@ type sink struct {
 	api *API
 }
 
-func (s *sink) Create(e *corev1.Event) (*corev1.Event, error) { return Events.Create(s.ctx, s.api, e) }
+func (s *sink) Create(e *corev1.Event) (*corev1.Event, error) {
+	made, err := Events.Create(s.ctx, s.api, e)
+	if apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause) {
+		return e, nil // what happens while a namespace ends is of no interest after it
+	}
+	return made, err
+}
 func (s *sink) Update(e *corev1.Event) (*corev1.Event, error) { return Events.Update(s.ctx, s.api, e) }
 func (s *sink) Patch(old *corev1.Event, data []byte) (*corev1.Event, error) {
 	return Events.Patch(s.ctx, s.api, old.Namespace, old.Name, types.StrategicMergePatchType, data)

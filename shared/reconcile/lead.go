@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"time"
 
 	"go.uber.org/zap"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/util/uuid"
 
 	"hardway/shared/client"
 )
@@ -26,6 +28,9 @@ type Election struct {
 
 	ReleaseOnExit bool // give the Lease back, so that the next one need not wait
 }
+
+// firstTry is the pause after the first failed request for a Lease; it doubles up to Retry.
+const firstTry = 50 * time.Millisecond
 
 // Lead runs work while this process holds the Lease, until ctx ends. When the Lease is lost, work's context ends and,
 // once work has returned, Lead competes again: losing it is no reason for a process to exit (as in KEP-5366).
@@ -69,6 +74,7 @@ type candidate struct {
 
 // acquire tries until the Lease is ours, or ctx ends and it returns false.
 func (c *candidate) acquire(ctx context.Context) bool {
+	pause := firstTry
 	for {
 		held, err := c.try(ctx)
 		if held {
@@ -76,7 +82,10 @@ func (c *candidate) acquire(ctx context.Context) bool {
 		}
 		wait := c.Retry
 		if err != nil {
+			// At the start of a cluster the apiserver is about to come, or another candidate was faster.
 			c.log.Debug("cannot get the lease", zap.Error(err))
+			wait = min(pause, wait)
+			pause *= 2
 		} else if left := c.Lease - time.Since(c.seen); left < wait {
 			wait = max(left, 10*time.Millisecond)
 		}
@@ -219,4 +228,18 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	case <-t.C:
 		return true
 	}
+}
+
+// Identity names this process among the competitors for a Lease. A daemon that holds a port of the machine is named by
+// it: no second one can be there, so a daemon that was killed and started again finds the Lease its own and need not
+// wait for it to run out. Without a port the name is made up.
+func Identity(port int) (string, error) {
+	host, err := os.Hostname()
+	if err != nil {
+		return "", fmt.Errorf("name this process: %w", err)
+	}
+	if port == 0 {
+		return host + "_" + string(uuid.NewUUID()), nil
+	}
+	return fmt.Sprintf("%s_%d", host, port), nil
 }
