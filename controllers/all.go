@@ -1,0 +1,94 @@
+package main
+
+import (
+	"hardway/controllers/cleanup/garbage"
+	"hardway/controllers/cleanup/namespace"
+	"hardway/controllers/cleanup/podgc"
+	"hardway/controllers/control"
+	"hardway/controllers/identity/rootca"
+	"hardway/controllers/identity/serviceaccount"
+	"hardway/controllers/node/ipam"
+	"hardway/controllers/node/lifecycle"
+	"hardway/controllers/node/taint"
+	"hardway/controllers/service/endpoints"
+	"hardway/controllers/service/endpointslice"
+	"hardway/controllers/service/mirroring"
+	"hardway/controllers/workload/deployment"
+	"hardway/controllers/workload/replicaset"
+)
+
+// all is the table of controllers. They are made in this order, so that what everybody waits for comes first.
+func all() []control.Controller {
+	return []control.Controller{
+		{
+			Name: "serviceaccount-controller", Alias: "serviceaccount",
+			Reads: []string{"namespaces", "serviceaccounts"}, Writes: []string{"serviceaccounts"},
+			New: serviceaccount.New,
+		},
+		{
+			Name: "root-ca-certificate-publisher-controller", Alias: "root-ca-cert-publisher",
+			Reads: []string{"namespaces", "configmaps"}, Writes: []string{"configmaps"},
+			Needs: rootca.Needs, New: rootca.New,
+		},
+		{
+			Name: "deployment-controller", Alias: "deployment",
+			Reads:  []string{"apps/deployments", "apps/replicasets", "pods"},
+			Writes: []string{"apps/deployments", "apps/deployments/status", "apps/replicasets", "events"},
+			New:    deployment.New,
+		},
+		{
+			Name: "replicaset-controller", Alias: "replicaset",
+			Reads:  []string{"apps/replicasets", "pods"},
+			Writes: []string{"apps/replicasets/status", "pods", "events"},
+			New:    replicaset.New,
+		},
+		{
+			Name: "endpointslice-controller", Alias: "endpointslice",
+			Reads:  []string{"services", "pods", "nodes", "discovery.k8s.io/endpointslices"},
+			Writes: []string{"discovery.k8s.io/endpointslices", "events"},
+			New:    endpointslice.New,
+		},
+		{
+			Name: "endpoints-controller", Alias: "endpoint",
+			Reads: []string{"services", "pods", "endpoints"}, Writes: []string{"endpoints", "events"},
+			New: endpoints.New,
+		},
+		{
+			Name: "endpointslice-mirroring-controller", Alias: "endpointslicemirroring",
+			Reads:  []string{"services", "endpoints", "discovery.k8s.io/endpointslices"},
+			Writes: []string{"discovery.k8s.io/endpointslices", "events"},
+			New:    mirroring.New,
+		},
+		{
+			Name: "node-ipam-controller", Alias: "nodeipam",
+			Reads: []string{"nodes"}, Writes: []string{"nodes", "events"},
+			Needs: ipam.Needs, New: ipam.New,
+		},
+		{
+			Name: "node-lifecycle-controller", Alias: "nodelifecycle",
+			Reads:  []string{"nodes", "pods", "coordination.k8s.io/leases"},
+			Writes: []string{"nodes", "nodes/status", "pods/status", "events"},
+			New:    lifecycle.New,
+		},
+		{
+			Name: "taint-eviction-controller", Alias: "taint-eviction",
+			Reads: []string{"nodes", "pods"}, Writes: []string{"pods", "pods/status", "events"},
+			New: taint.New,
+		},
+		{
+			Name: "namespace-controller", Alias: "namespace",
+			Reads: []string{"*"}, Writes: []string{"*", "namespaces/status", "namespaces/finalize"},
+			New: namespace.New,
+		},
+		{
+			Name: "garbage-collector-controller", Alias: "garbagecollector",
+			Reads: []string{"*"}, Writes: []string{"*", "events"},
+			New: garbage.New,
+		},
+		{
+			Name: "pod-garbage-collector-controller", Alias: "podgc",
+			Reads: []string{"pods", "nodes"}, Writes: []string{"pods", "pods/status"},
+			New: podgc.New,
+		},
+	}
+}

@@ -1,0 +1,206 @@
+package control
+
+import (
+	"errors"
+	"iter"
+
+	appsv1 "k8s.io/api/apps/v1"
+	coordinationv1 "k8s.io/api/coordination/v1"
+	corev1 "k8s.io/api/core/v1"
+	discoveryv1 "k8s.io/api/discovery/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+
+	"hardway/controllers/owner"
+	"hardway/shared/client"
+	"hardway/shared/reconcile"
+)
+
+// Names of indexes.
+const (
+	byOwner   = "owner"   // uid of the controlling object, or orphansOf(namespace)
+	byNode    = "node"    // spec.nodeName
+	byService = "service" // namespace/name of the Service of an EndpointSlice
+)
+
+func orphansOf(namespace string) string { return "orphans of " + namespace }
+
+func ownerIndex(obj any) []string {
+	meta, ok := obj.(metav1.Object)
+	if !ok {
+		return nil
+	}
+	if uid := owner.ControllerUID(meta); uid != "" {
+		return []string{string(uid)}
+	}
+	return []string{orphansOf(meta.GetNamespace())}
+}
+
+// Pods is the cache of all pods, indexed by owner and by node.
+type Pods struct{ *client.Informer[corev1.Pod] }
+
+// Pods returns the shared cache of pods. They are trimmed: see trimPod.
+func (e Env) Pods() Pods {
+	return Pods{client.Pods.Informer(e.Informers, client.Options{Transform: trimPod, Indexes: map[string]func(any) []string{
+		byOwner: ownerIndex,
+		byNode: func(obj any) []string {
+			if pod, ok := obj.(*corev1.Pod); ok && pod.Spec.NodeName != "" {
+				return []string{pod.Spec.NodeName}
+			}
+			return nil
+		},
+	}})}
+}
+
+// trimPod drops what no controller reads and what makes up most of a pod: it is kept for every pod of the cluster. No
+// controller writes a pod from the cache, so nothing is lost.
+func trimPod(obj any) (any, error) {
+	pod, ok := obj.(*corev1.Pod)
+	if !ok {
+		return obj, nil
+	}
+	pod.ManagedFields = nil
+	delete(pod.Annotations, corev1.LastAppliedConfigAnnotation)
+	pod.Spec.Volumes, pod.Spec.ImagePullSecrets, pod.Spec.Affinity, pod.Spec.TopologySpreadConstraints = nil, nil, nil, nil
+	pod.Spec.HostAliases, pod.Spec.DNSConfig, pod.Spec.SecurityContext = nil, nil, nil
+	trimContainers(pod.Spec.Containers)
+	trimContainers(pod.Spec.InitContainers)
+	pod.Spec.EphemeralContainers, pod.Status.EphemeralContainerStatuses = nil, nil
+	trimStatuses(pod.Status.ContainerStatuses)
+	trimStatuses(pod.Status.InitContainerStatuses)
+	return pod, nil
+}
+
+func trimContainers(containers []corev1.Container) {
+	for i, c := range containers {
+		containers[i] = corev1.Container{Name: c.Name, Ports: c.Ports, RestartPolicy: c.RestartPolicy}
+	}
+}
+
+func trimStatuses(statuses []corev1.ContainerStatus) {
+	for i, s := range statuses {
+		statuses[i] = corev1.ContainerStatus{Name: s.Name, RestartCount: s.RestartCount}
+	}
+}
+
+// OwnedBy returns the pods whose controller has the uid.
+func (p Pods) OwnedBy(uid types.UID) []*corev1.Pod { return p.ByIndex(byOwner, string(uid)) }
+
+// Orphans returns the pods of a namespace that have no controller.
+func (p Pods) Orphans(namespace string) []*corev1.Pod {
+	return p.ByIndex(byOwner, orphansOf(namespace))
+}
+
+// OnNode returns the pods that are bound to a node.
+func (p Pods) OnNode(node string) []*corev1.Pod { return p.ByIndex(byNode, node) }
+
+// ReplicaSets is the cache of all ReplicaSets, indexed by owner.
+type ReplicaSets struct {
+	*client.Informer[appsv1.ReplicaSet]
+}
+
+// ReplicaSets returns the shared cache of ReplicaSets.
+func (e Env) ReplicaSets() ReplicaSets {
+	return ReplicaSets{client.ReplicaSets.Informer(e.Informers, client.Options{Indexes: map[string]func(any) []string{byOwner: ownerIndex}})}
+}
+
+// OwnedBy returns the ReplicaSets whose controller has the uid.
+func (r ReplicaSets) OwnedBy(uid types.UID) []*appsv1.ReplicaSet {
+	return r.ByIndex(byOwner, string(uid))
+}
+
+// Orphans returns the ReplicaSets of a namespace that have no controller.
+func (r ReplicaSets) Orphans(namespace string) []*appsv1.ReplicaSet {
+	return r.ByIndex(byOwner, orphansOf(namespace))
+}
+
+// Slices is the cache of all EndpointSlices, indexed by Service.
+type Slices struct {
+	*client.Informer[discoveryv1.EndpointSlice]
+}
+
+// Slices returns the shared cache of EndpointSlices.
+func (e Env) Slices() Slices {
+	return Slices{client.EndpointSlices.Informer(e.Informers, client.Options{Indexes: map[string]func(any) []string{
+		byService: func(obj any) []string {
+			if s, ok := obj.(*discoveryv1.EndpointSlice); ok && s.Labels[discoveryv1.LabelServiceName] != "" {
+				return []string{s.Namespace + "/" + s.Labels[discoveryv1.LabelServiceName]}
+			}
+			return nil
+		},
+	}})}
+}
+
+// Of returns the EndpointSlices of a Service that one manager (the label endpointslice.kubernetes.io/managed-by) made.
+func (s Slices) Of(key reconcile.Key, manager string) []*discoveryv1.EndpointSlice {
+	var out []*discoveryv1.EndpointSlice
+	for _, slice := range s.ByIndex(byService, key.Namespace+"/"+key.Name) {
+		if slice.Labels[discoveryv1.LabelManagedBy] == manager {
+			out = append(out, slice)
+		}
+	}
+	return out
+}
+
+// Nodes returns the shared cache of nodes.
+func (e Env) Nodes() *client.Informer[corev1.Node] {
+	return client.Nodes.Informer(e.Informers, client.Options{})
+}
+
+// Namespaces returns the shared cache of namespaces.
+func (e Env) Namespaces() *client.Informer[corev1.Namespace] {
+	return client.Namespaces.Informer(e.Informers, client.Options{})
+}
+
+// Services returns the shared cache of Services.
+func (e Env) Services() *client.Informer[corev1.Service] {
+	return client.Services.Informer(e.Informers, client.Options{})
+}
+
+// Endpoints returns the shared cache of Endpoints.
+func (e Env) Endpoints() *client.Informer[corev1.Endpoints] {
+	return client.Endpoints.Informer(e.Informers, client.Options{})
+}
+
+// Deployments returns the shared cache of Deployments.
+func (e Env) Deployments() *client.Informer[appsv1.Deployment] {
+	return client.Deployments.Informer(e.Informers, client.Options{})
+}
+
+// NodeLeases returns the shared cache of the nodes' signs of life.
+func (e Env) NodeLeases() *client.Informer[coordinationv1.Lease] {
+	return client.Leases.Informer(e.Informers, client.Options{Namespace: corev1.NamespaceNodeLease})
+}
+
+// Keys adds the key of every object to a queue.
+func Keys[T any](q *Queue, objects iter.Seq[*T]) {
+	for obj := range objects {
+		if meta, ok := any(obj).(metav1.Object); ok {
+			q.Add(reconcile.KeyOf(meta))
+		}
+	}
+}
+
+// Ending reports whether a write was refused because the namespace is being deleted: there is nothing left to do in it.
+func Ending(err error) bool {
+	return apierrors.HasStatusCause(err, corev1.NamespaceTerminatingCause)
+}
+
+// Gone returns nil for an error that says that the object is gone already, and for none; else the error.
+func Gone(err error) error {
+	if apierrors.IsNotFound(err) {
+		return nil
+	}
+	return err
+}
+
+// Refused reports whether the server said that it did not do what was asked. Any other error leaves that open.
+func Refused(err error) bool {
+	var status apierrors.APIStatus
+	if !errors.As(err, &status) {
+		return false
+	}
+	code := status.Status().Code
+	return code >= 400 && code < 500
+}
