@@ -12,26 +12,33 @@ import (
 	clientmetrics "k8s.io/client-go/tools/metrics"
 )
 
-// New returns a registry with the process and Go collectors and the rest_client_* metrics of this process. It is
-// called once in a daemon: client-go has one place only to report to.
+// requests are those of this process. client-go has one place only to report to, and reads it without a lock, so it is
+// set before anything runs.
+var requests = registered()
+
+func registered() *client {
+	c := newClient()
+	clientmetrics.Register(clientmetrics.RegisterOpts{RequestLatency: c, RequestResult: c})
+	return c
+}
+
+// New returns a registry with the process and Go collectors and the rest_client_* metrics of this process.
 func New() *prometheus.Registry {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	c := newClient()
-	reg.MustRegister(c.requests, c.latency)
-	clientmetrics.Register(clientmetrics.RegisterOpts{RequestLatency: c, RequestResult: c})
+	reg.MustRegister(requests.total, requests.latency)
 	return reg
 }
 
 // client counts the requests that this process sends to the apiserver.
 type client struct {
-	requests *prometheus.CounterVec
-	latency  *prometheus.HistogramVec
+	total   *prometheus.CounterVec
+	latency *prometheus.HistogramVec
 }
 
 func newClient() *client {
 	return &client{
-		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+		total: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "rest_client_requests_total",
 			Help: "Number of HTTP requests, partitioned by status code, method, and host.",
 		}, []string{"code", "method", "host"}),
@@ -50,5 +57,5 @@ func (c *client) Observe(_ context.Context, verb string, u url.URL, latency time
 
 // Increment implements client-go's ResultMetric.
 func (c *client) Increment(_ context.Context, code, method, host string) {
-	c.requests.WithLabelValues(code, method, host).Inc()
+	c.total.WithLabelValues(code, method, host).Inc()
 }
