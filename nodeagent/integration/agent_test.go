@@ -208,13 +208,17 @@ func testTakeover(a *agent) {
 		}
 		return nil
 	})
-	time.Sleep(2 * time.Second) // long enough for a probe to run and for a needless write to happen
-	after, err := client.Pods.Get(a.t.Context(), a.api, "default", "stays")
+	w, err := client.Pods.Watch(a.t.Context(), a.api, "default", metav1.ListOptions{
+		FieldSelector: "metadata.name=stays", ResourceVersion: before.ResourceVersion,
+	})
 	if err != nil {
 		a.t.Fatal(err)
 	}
-	if after.ResourceVersion != before.ResourceVersion {
-		a.t.Errorf("the pod was written: %+v\nbefore %+v", after.Status, before.Status)
+	defer w.Stop()
+	select {
+	case e := <-w.ResultChan():
+		a.t.Errorf("the pod was written: %+v\nbefore %+v", e.Object, before.Status)
+	case <-time.After(2 * time.Second): // long enough for a probe to run and for a needless write to happen
 	}
 }
 

@@ -12,8 +12,21 @@ import (
 	"strings"
 )
 
-// files lists the files of a log that exist, oldest first, the current one last.
+// files lists the files of a log that exist, oldest first, the current one last. A folder that is read while a file in
+// it is renamed may show that file twice or not at all, so it is read until it looks the same twice.
 func files(path string) ([]string, error) {
+	before, err := list(path)
+	for err == nil {
+		var now []string
+		if now, err = list(path); slices.Equal(before, now) {
+			break
+		}
+		before = now
+	}
+	return before, err
+}
+
+func list(path string) ([]string, error) {
 	dir, base := filepath.Split(path)
 	entries, err := os.ReadDir(dir)
 	if err != nil {

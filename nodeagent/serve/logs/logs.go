@@ -14,6 +14,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -75,69 +76,89 @@ func (r *reader) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for {
-		err := r.file(ctx, f)
-		next := r.after(f)
+	for f != nil {
+		next, err := r.file(ctx, f)
 		f.Close()
-		if err != nil || next == nil {
+		if err != nil {
 			return err
 		}
 		f = next
 	}
+	return nil
 }
 
-// begin opens the file in which the wanted part starts, at the right place.
+// begin opens the file in which the wanted part starts, at the right place. A name may mean another file by the time it
+// is opened, so it is looked at again.
 func (r *reader) begin() (*os.File, error) {
-	names, err := files(r.path)
-	if err != nil {
-		return nil, err
-	}
-	if len(names) == 0 {
-		return nil, fmt.Errorf("log %s: %w", r.path, os.ErrNotExist)
-	}
-	start, offset := 0, int64(0)
-	if r.opts.Tail >= 0 {
-		if start, offset, err = tail(names, r.opts.Tail); err != nil {
+	for {
+		names, err := files(r.path)
+		if err != nil {
 			return nil, err
 		}
+		if len(names) == 0 {
+			return nil, fmt.Errorf("log %s: %w", r.path, os.ErrNotExist)
+		}
+		start, offset := 0, int64(0)
+		if r.opts.Tail >= 0 {
+			start, offset, err = tail(names, r.opts.Tail)
+		}
+		var f *os.File
+		if err == nil {
+			f, err = os.Open(names[start])
+		}
+		now, again := files(r.path)
+		switch {
+		case again != nil:
+			return f, again
+		case !slices.Equal(names, now):
+			if f != nil {
+				f.Close()
+			}
+			continue
+		case err != nil:
+			return nil, err
+		}
+		_, err = f.Seek(offset, io.SeekStart)
+		return f, err
 	}
-	f, err := os.Open(names[start])
-	if err != nil {
-		return nil, err
-	}
-	_, err = f.Seek(offset, io.SeekStart)
-	return f, err
 }
 
-// after opens the file that follows f, nil if f is the current one.
-func (r *reader) after(f *os.File) *os.File {
+// after opens the file that follows f; nil when there is none, or none yet: between the two steps of a rotation there is
+// no current file. A list that a rotation has made wrong is made again.
+func (r *reader) after(f *os.File) (*os.File, error) {
 	info, err := f.Stat()
 	if err != nil {
-		return nil
+		return nil, fmt.Errorf("read log: %w", err)
 	}
-	names, err := files(r.path)
-	if err != nil {
-		return nil
-	}
-	next := 0 // f was removed as too old: go on with the oldest there is
-	for i, n := range names {
-		if have, err := os.Stat(n); err == nil && os.SameFile(have, info) {
-			next = i + 1
+	for missed := 0; ; {
+		names, err := files(r.path)
+		if err != nil {
+			return nil, err
+		}
+		at := slices.IndexFunc(names, func(n string) bool {
+			have, err := os.Stat(n)
+			return err == nil && os.SameFile(have, info)
+		})
+		if at < 0 && missed < 3 {
+			missed++ // renamed just now; or removed as too old: then go on with the oldest there is
+			continue
+		}
+		if at+1 >= len(names) {
+			return nil, nil
+		}
+		g, err := os.Open(names[at+1])
+		if now, again := files(r.path); again == nil && slices.Equal(names, now) {
+			return g, err
+		}
+		if g != nil {
+			g.Close() // the name may mean a later file by now
 		}
 	}
-	if next >= len(names) {
-		return nil
-	}
-	g, err := os.Open(names[next])
-	if err != nil {
-		return nil
-	}
-	return g
 }
 
-// file writes one file to its end: the end of the file once it has been rotated away or the container has ended,
-// otherwise the end of what is there.
-func (r *reader) file(ctx context.Context, f *os.File) error {
+// file writes one file to its end and returns the one that follows, nil when there is none. When following, the end has
+// come once another file follows or the container has ended.
+func (r *reader) file(ctx context.Context, f *os.File) (*os.File, error) {
 	in := bufio.NewReaderSize(f, 64<<10)
 	var partial []byte
 	last := !r.opts.Follow
@@ -150,36 +171,31 @@ func (r *reader) file(ctx context.Context, f *os.File) error {
 		switch {
 		case err == nil:
 			if err := r.record(line); err != nil {
-				return err
+				return nil, err
 			}
 		case !errors.Is(err, io.EOF):
-			return fmt.Errorf("read log: %w", err)
+			return nil, fmt.Errorf("read log: %w", err)
 		case len(line) > maxRecord:
-			return fmt.Errorf("read log: a record of more than %d bytes", maxRecord)
+			return nil, fmt.Errorf("read log: a record of more than %d bytes", maxRecord)
 		default:
 			partial = line
-			if last || r.rotated(f) && r.drained(f, in) {
-				return nil
+			next, err := r.after(f)
+			if err != nil || last || next != nil && drained(f, in) {
+				return next, err
+			}
+			if next != nil {
+				next.Close() // what came just before the rotation is read first
+				continue
 			}
 			if last, err = r.wait(ctx); err != nil {
-				return err
+				return nil, err
 			}
 		}
 	}
 }
 
-// rotated says whether another file follows f.
-func (r *reader) rotated(f *os.File) bool {
-	g := r.after(f)
-	if g == nil {
-		return false
-	}
-	g.Close()
-	return true
-}
-
-// drained says whether everything of f has been read; a last write may have come just before the rotation.
-func (r *reader) drained(f *os.File, in *bufio.Reader) bool {
+// drained says whether everything of f has been read.
+func drained(f *os.File, in *bufio.Reader) bool {
 	info, err := f.Stat()
 	if err != nil {
 		return true
