@@ -1,0 +1,230 @@
+// Package config holds what the apiserver can be told: one struct, its defaults, its flags and its checks.
+//
+// Flags have upstream's names where upstream has the thing. Flags of upstream that mean nothing here are accepted with
+// a warning (ignored); those whose silence would weaken a cluster are refused with a sentence (Validate).
+package config
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"hardway/apiserver/allocate"
+	"hardway/apiserver/authz"
+	"hardway/shared/daemon"
+)
+
+// Config is everything the apiserver can be told.
+type Config struct {
+	// BindAddress and Port are where the API is served; port 0 takes a free one.
+	BindAddress string
+	Port        int
+	// AdvertiseAddress is where other members of the cluster reach this server. Default: the bind address, or the
+	// first address of the machine that is not its loopback's.
+	AdvertiseAddress string
+	// AddressFile is a file to write the address to that is really served, host:port; empty for none.
+	AddressFile string
+
+	// CertFile and KeyFile are the server's certificate.
+	CertFile, KeyFile string
+	// ClientCA signs the certificates of clients.
+	ClientCA string
+
+	// AuthorizationModes are the names of the authorizers, in order.
+	AuthorizationModes []string
+
+	Etcd Etcd
+
+	// ServiceRange is where Services get their addresses from; NodePorts is the range of their node ports, first
+	// and last.
+	ServiceRange string
+	NodePorts    string
+
+	Kubelet Kubelet
+
+	// AllowPrivileged lets pods have privileged containers.
+	AllowPrivileged bool
+	// EncryptionConfig is refused: see Validate.
+	EncryptionConfig string
+
+	// MaxReads and MaxWrites bound the requests in flight; long-running ones are not counted. 0: no bound.
+	MaxReads, MaxWrites int
+	// RequestTimeout bounds a request that is not long-running; MinWatch is the least time before a watch is ended.
+	RequestTimeout time.Duration
+	MinWatch       int // seconds
+}
+
+// Etcd says where things are kept: in the embedded member, or with Servers in an external cluster.
+type Etcd struct {
+	// Servers are the URLs of an external cluster; empty: the embedded member.
+	Servers []string
+	// CA, Cert and Key are the files for TLS with etcd, on both sides of it.
+	CA, Cert, Key string
+	// Prefix is where everything lies in etcd.
+	Prefix string
+	// Compaction is how old revisions may become before they are dropped; 0 keeps all.
+	Compaction time.Duration
+
+	// The rest is for the embedded member: where it keeps its data, what it is called, where it listens for clients
+	// such as etcdctl and for other members, and what it needs to know to form or join a cluster.
+	DataDir                                    string
+	Name                                       string
+	ListenClient, ListenPeer, AdvertisePeer    []string
+	InitialCluster, InitialState, ClusterToken string
+	Quota                                      int64
+}
+
+// Kubelet says how to reach the node agents.
+type Kubelet struct {
+	// CA signs the agents' serving certificates; Cert and Key are what this server shows them.
+	CA, Cert, Key string
+	// AddressTypes are the kinds of node address to try, in order.
+	AddressTypes []string
+}
+
+// Default returns the configuration of a server that is told nothing.
+func Default() *Config {
+	return &Config{
+		BindAddress: "0.0.0.0", Port: 6443,
+		AuthorizationModes: []string{"AlwaysAllow"},
+		Etcd:               Etcd{Prefix: "/registry", Compaction: 5 * time.Minute, DataDir: "/var/lib/hardway/etcd", Name: "hardway", InitialState: "new"},
+		ServiceRange:       "10.32.0.0/24", NodePorts: "30000-32767",
+		Kubelet:         Kubelet{AddressTypes: []string{"InternalIP", "InternalDNS", "Hostname", "ExternalIP", "ExternalDNS"}},
+		AllowPrivileged: true,
+		MaxReads:        400, MaxWrites: 200, RequestTimeout: time.Minute, MinWatch: 1800,
+	}
+}
+
+// Bind puts the flags onto the configuration.
+func (c *Config) Bind(fs *pflag.FlagSet) {
+	fs.StringVar(&c.BindAddress, "bind-address", c.BindAddress, "address to serve the API on")
+	fs.IntVar(&c.Port, "secure-port", c.Port, "port to serve the API on; 0 takes a free one")
+	fs.StringVar(&c.AdvertiseAddress, "advertise-address", "", "address at which others reach this server (default: the bind address, or this machine's)")
+	fs.StringVar(&c.AddressFile, "address-file", "", "file to write the served address to, host:port")
+	fs.StringVar(&c.CertFile, "tls-cert-file", "", "file of the serving certificate")
+	fs.StringVar(&c.KeyFile, "tls-private-key-file", "", "file of the serving certificate's key")
+	fs.StringVar(&c.ClientCA, "client-ca-file", "", "file of the CA that signs clients' certificates")
+	fs.StringSliceVar(&c.AuthorizationModes, "authorization-mode", c.AuthorizationModes, "authorizers, in order: AlwaysAllow")
+	fs.StringVar(&c.ServiceRange, "service-cluster-ip-range", c.ServiceRange, "range of the Services' addresses")
+	fs.StringVar(&c.NodePorts, "service-node-port-range", c.NodePorts, "range of the Services' node ports")
+	fs.BoolVar(&c.AllowPrivileged, "allow-privileged", c.AllowPrivileged, "allow privileged containers")
+	fs.StringVar(&c.EncryptionConfig, "encryption-provider-config", "", "file that says how objects are encrypted at rest (not served yet: refused)")
+	fs.IntVar(&c.MaxReads, "max-requests-inflight", c.MaxReads, "reads in flight at most, 0 for no bound")
+	fs.IntVar(&c.MaxWrites, "max-mutating-requests-inflight", c.MaxWrites, "writes in flight at most, 0 for no bound")
+	fs.DurationVar(&c.RequestTimeout, "request-timeout", c.RequestTimeout, "deadline of a request that is not meant to last")
+	fs.IntVar(&c.MinWatch, "min-request-timeout", c.MinWatch, "seconds that a watch lasts at least; each gets up to twice as much")
+	c.bindEtcd(fs)
+	c.bindKubelet(fs)
+	daemon.Ignored(fs, ignored...)
+}
+
+func (c *Config) bindEtcd(fs *pflag.FlagSet) {
+	e := &c.Etcd
+	fs.StringSliceVar(&e.Servers, "etcd-servers", nil, "URLs of an external etcd (default: the embedded one)")
+	fs.StringVar(&e.CA, "etcd-cafile", "", "file of the CA of etcd's certificates")
+	fs.StringVar(&e.Cert, "etcd-certfile", "", "file of the certificate for etcd")
+	fs.StringVar(&e.Key, "etcd-keyfile", "", "file of that certificate's key")
+	fs.StringVar(&e.Prefix, "etcd-prefix", e.Prefix, "prefix of all keys in etcd")
+	fs.DurationVar(&e.Compaction, "etcd-compaction-interval", e.Compaction, "age at which old revisions are dropped, 0 for never")
+	fs.StringVar(&e.DataDir, "etcd-data-dir", e.DataDir, "directory of the embedded etcd")
+	fs.StringVar(&e.Name, "etcd-name", e.Name, "name of the embedded etcd among others")
+	fs.StringSliceVar(&e.ListenClient, "etcd-listen-client-urls", nil, "URLs on which the embedded etcd serves clients such as etcdctl (default: none)")
+	fs.StringSliceVar(&e.ListenPeer, "etcd-listen-peer-urls", nil, "URLs on which the embedded etcd talks to other members (default: none, it is alone)")
+	fs.StringSliceVar(&e.AdvertisePeer, "etcd-initial-advertise-peer-urls", nil, "URLs at which other members reach the embedded etcd")
+	fs.StringVar(&e.InitialCluster, "etcd-initial-cluster", "", "all members of the embedded etcd's cluster: name=url,...")
+	fs.StringVar(&e.InitialState, "etcd-initial-cluster-state", e.InitialState, "new, or existing to join a cluster")
+	fs.StringVar(&e.ClusterToken, "etcd-initial-cluster-token", "", "keeps clusters apart that were made from the same members")
+	fs.Int64Var(&e.Quota, "etcd-quota-backend-bytes", 0, "bound of the embedded etcd's data file (default 8 GiB)")
+}
+
+func (c *Config) bindKubelet(fs *pflag.FlagSet) {
+	k := &c.Kubelet
+	fs.StringVar(&k.CA, "kubelet-certificate-authority", "", "file of the CA of the node agents' certificates")
+	fs.StringVar(&k.Cert, "kubelet-client-certificate", "", "file of the certificate shown to node agents")
+	fs.StringVar(&k.Key, "kubelet-client-key", "", "file of that certificate's key")
+	fs.StringSliceVar(&k.AddressTypes, "kubelet-preferred-address-types", k.AddressTypes, "kinds of node address to try, in order")
+}
+
+// ignored are flags of upstream that mean nothing here, or nothing yet.
+var ignored = []string{
+	"apiserver-count", "kubelet-https", "kubelet-timeout", "runtime-config", "event-ttl",
+	"audit-log-maxage", "audit-log-maxbackup", "audit-log-maxsize", "audit-log-path", "audit-log-format", "audit-policy-file",
+	"enable-admission-plugins", "disable-admission-plugins", "enable-bootstrap-token-auth",
+	"service-account-key-file", "service-account-signing-key-file", "service-account-issuer", "service-account-lookup", "api-audiences",
+	"requestheader-client-ca-file", "requestheader-allowed-names", "requestheader-extra-headers-prefix", "requestheader-group-headers",
+	"requestheader-username-headers", "proxy-client-cert-file", "proxy-client-key-file", "enable-aggregator-routing",
+	"storage-backend", "storage-media-type", "watch-cache", "default-watch-cache-size", "watch-cache-sizes",
+	"enable-priority-and-fairness", "goaway-chance", "profiling", "feature-gates", "endpoint-reconciler-type",
+}
+
+// Validate returns all that is wrong, joined.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if net.ParseIP(c.BindAddress) == nil {
+		bad("--bind-address: %q is no IP address", c.BindAddress)
+	}
+	if c.Port < 0 || c.Port > 65535 {
+		bad("--secure-port: %d is no port", c.Port)
+	}
+	if c.AdvertiseAddress != "" && net.ParseIP(c.AdvertiseAddress) == nil {
+		bad("--advertise-address: %q is no IP address", c.AdvertiseAddress)
+	}
+	if c.CertFile == "" || c.KeyFile == "" {
+		bad("--tls-cert-file and --tls-private-key-file are needed")
+	}
+	if c.ClientCA == "" {
+		bad("--client-ca-file is needed: without it nobody can log in")
+	}
+	for _, mode := range c.AuthorizationModes {
+		if err := authz.CheckMode(mode); err != nil {
+			bad("--authorization-mode: %w", err)
+		}
+	}
+	if c.EncryptionConfig != "" {
+		bad("--encryption-provider-config comes later: objects are stored unencrypted, so the flag is refused rather than ignored")
+	}
+	if r, err := netip.ParsePrefix(c.ServiceRange); err != nil {
+		bad("--service-cluster-ip-range: %w", err)
+	} else if r.Addr().BitLen()-r.Bits() > 20 || r.Addr().BitLen()-r.Bits() < 3 {
+		bad("--service-cluster-ip-range: %s must hold between 8 and 1048576 addresses", r)
+	}
+	if _, err := allocate.ParsePortRange(c.NodePorts); err != nil {
+		bad("--service-node-port-range: %w", err)
+	}
+	if (c.Kubelet.Cert == "") != (c.Kubelet.Key == "") {
+		bad("--kubelet-client-certificate and --kubelet-client-key go together")
+	}
+	if c.RequestTimeout <= 0 {
+		bad("--request-timeout must be positive")
+	}
+	if c.Etcd.Compaction < 0 {
+		bad("--etcd-compaction-interval must not be negative")
+	}
+	if c.MaxReads < 0 || c.MaxWrites < 0 || c.MinWatch < 0 {
+		bad("--max-requests-inflight, --max-mutating-requests-inflight and --min-request-timeout must not be negative")
+	}
+	errs = append(errs, c.Etcd.validate()...)
+	return errors.Join(errs...)
+}
+
+func (e *Etcd) validate() []error {
+	var errs []error
+	if (e.Cert == "") != (e.Key == "") {
+		errs = append(errs, errors.New("--etcd-certfile and --etcd-keyfile go together"))
+	}
+	if len(e.Servers) == 0 && e.DataDir == "" {
+		errs = append(errs, errors.New("--etcd-data-dir is needed without --etcd-servers"))
+	}
+	if e.InitialState != "new" && e.InitialState != "existing" {
+		errs = append(errs, fmt.Errorf("--etcd-initial-cluster-state: %q is neither new nor existing", e.InitialState))
+	}
+	if len(e.Servers) > 0 && (len(e.ListenClient) > 0 || len(e.ListenPeer) > 0 || e.InitialCluster != "") {
+		errs = append(errs, errors.New("--etcd-servers names an external etcd: the flags of the embedded one do not go with it"))
+	}
+	return errs
+}

@@ -1,0 +1,48 @@
+// Package kinds lists every kind that the apiserver serves. One declaration per kind lies in kinds/<group>/<kind>.go;
+// adding a kind is that file and one line here.
+package kinds
+
+import (
+	"k8s.io/apimachinery/pkg/runtime"
+
+	"hardway/apiserver/kinds/apps"
+	"hardway/apiserver/kinds/authentication"
+	"hardway/apiserver/kinds/authorization"
+	"hardway/apiserver/kinds/coordination"
+	"hardway/apiserver/kinds/core"
+	"hardway/apiserver/kinds/discovery"
+	"hardway/apiserver/kinds/networking"
+	"hardway/apiserver/kinds/scheme"
+	"hardway/apiserver/resource"
+)
+
+// All returns the served kinds, in the order in which discovery shows them. The kinds are shared: read only.
+func All() []*resource.Kind {
+	return []*resource.Kind{
+		core.ConfigMap,
+		core.Endpoints,
+		core.Event,
+		core.Namespace,
+		core.Node,
+		core.Pod,
+		core.PodTemplate,
+		core.ReplicationController,
+		core.Secret,
+		core.Service,
+		core.ServiceAccount,
+		apps.ControllerRevision,
+		apps.Deployment,
+		apps.ReplicaSet,
+		authentication.SelfSubjectReview,
+		authorization.LocalSubjectAccessReview,
+		authorization.SelfSubjectAccessReview,
+		authorization.SubjectAccessReview,
+		coordination.Lease,
+		discovery.EndpointSlice,
+		networking.IPAddress,
+		networking.ServiceCIDR,
+	}
+}
+
+// Scheme knows the Go types of all kinds and of what their subresources speak. It is shared: read only.
+func Scheme() *runtime.Scheme { return scheme.Types }

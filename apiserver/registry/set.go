@@ -1,0 +1,129 @@
+package registry
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"hardway/apiserver/admission"
+	"hardway/apiserver/cache"
+	"hardway/apiserver/resource"
+	"hardway/apiserver/store"
+)
+
+// Options are what a Set is made of. Kinds and Store are needed.
+type Options struct {
+	Kinds []*resource.Kind
+	Store *store.Store
+	// Transformer encrypts the values of a kind; nil, or a nil result, stores them plainly.
+	Transformer func(gr schema.GroupResource) store.Transformer
+	// Admission makes the chain. It gets the Set, whose registries it may keep but not call yet, because plugins
+	// look up objects.
+	Admission func(s *Set) admission.Chain
+	// Hooks makes the hooks of those kinds that have any, likewise.
+	Hooks func(s *Set) map[schema.GroupResource]Hooks
+	// MemoBytes bounds remembered encodings; default cache.DefaultMemo.
+	MemoBytes int
+	// Compaction is how old revisions may become; default store.CompactInterval, negative: for ever.
+	Compaction time.Duration
+	Log        *zap.Logger
+}
+
+// Set holds the registries of all kinds, on one store and one feed.
+type Set struct {
+	feed       *cache.Feed
+	store      *store.Store
+	compaction time.Duration
+	log        *zap.Logger
+	all        []*Registry
+	by         map[schema.GroupResource]*Registry
+}
+
+// NewSet makes a registry for every kind that is stored. Nothing runs yet.
+func NewSet(o Options) *Set {
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	if o.Compaction == 0 {
+		o.Compaction = store.CompactInterval
+	}
+	s := &Set{
+		feed:  cache.NewFeed(o.Store, cache.Options{MemoBytes: o.MemoBytes, Log: o.Log}),
+		store: o.Store, compaction: o.Compaction, log: o.Log,
+		by: map[schema.GroupResource]*Registry{},
+	}
+	for _, kind := range o.Kinds {
+		if kind.Review != nil {
+			continue // a question: never stored
+		}
+		var t store.Transformer
+		if o.Transformer != nil {
+			t = o.Transformer(kind.GroupResource())
+		}
+		r := New(kind, o.Store, s.feed.Add(kind, t), nil, Hooks{})
+		s.all = append(s.all, r)
+		s.by[r.gr] = r
+	}
+	var chain admission.Chain
+	if o.Admission != nil {
+		chain = o.Admission(s)
+	}
+	var hooks map[schema.GroupResource]Hooks
+	if o.Hooks != nil {
+		hooks = o.Hooks(s)
+	}
+	for _, r := range s.all {
+		r.admission, r.hooks = chain, hooks[r.gr]
+	}
+	return s
+}
+
+// Run feeds the caches, and drops old revisions from etcd, until ctx ends; then all watches end.
+func (s *Set) Run(ctx context.Context) error {
+	var compacting sync.WaitGroup
+	defer compacting.Wait()
+	if s.compaction > 0 {
+		compacting.Go(func() { s.store.Compact(ctx, s.compaction, s.log) })
+	}
+	return s.feed.Run(ctx)
+}
+
+// WaitForSync returns when every cache holds its kind.
+func (s *Set) WaitForSync(ctx context.Context) error {
+	select {
+	case <-s.feed.Synced():
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("fill the watch caches: %w", context.Cause(ctx))
+	}
+}
+
+// Ready is a readiness check: the caches are filled and reach what etcd has.
+func (s *Set) Ready(ctx context.Context) error {
+	select {
+	case <-s.feed.Synced():
+	default:
+		return cache.ErrNotReady
+	}
+	_, err := s.feed.Fresh(ctx)
+	return err
+}
+
+// For finds a kind's registry, nil when there is none.
+func (s *Set) For(gr schema.GroupResource) *Registry { return s.by[gr] }
+
+// All yields the registries in the order of the kinds.
+func (s *Set) All() iter.Seq[*Registry] {
+	return func(yield func(*Registry) bool) {
+		for _, r := range s.all {
+			if !yield(r) {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,21 @@
+package server
+
+import (
+	"context"
+
+	"go.uber.org/zap"
+
+	"hardway/apiserver/config"
+	"hardway/shared/daemon"
+)
+
+// Program is the apiserver as a program.
+func Program() daemon.Program {
+	cfg := config.Default()
+	return daemon.Program{
+		Name:     "hardway-apiserver",
+		Flags:    cfg.Bind,
+		Validate: cfg.Validate,
+		Run:      func(ctx context.Context, log *zap.Logger) error { return Run(ctx, cfg, log) },
+	}
+}

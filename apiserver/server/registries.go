@@ -1,0 +1,79 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"hardway/apiserver/admission"
+	"hardway/apiserver/admission/plugins/defaulttolerationseconds"
+	"hardway/apiserver/admission/plugins/namespacelifecycle"
+	"hardway/apiserver/admission/plugins/priority"
+	"hardway/apiserver/admission/plugins/serviceaccount"
+	"hardway/apiserver/allocate"
+	"hardway/apiserver/registry"
+	"hardway/apiserver/resource"
+	"hardway/shared/daemon"
+)
+
+var (
+	services   = schema.GroupResource{Resource: "services"}
+	namespaces = schema.GroupResource{Resource: "namespaces"}
+	accounts   = schema.GroupResource{Resource: "serviceaccounts"}
+	addresses  = schema.GroupResource{Group: "networking.k8s.io", Resource: "ipaddresses"}
+)
+
+// makeRegistries makes the registries of all kinds with their admission and their allocator.
+func (s *server) makeRegistries(all []*resource.Kind) error {
+	cidr, err := netip.ParsePrefix(s.cfg.ServiceRange)
+	if err != nil {
+		return &daemon.ConfigError{Err: fmt.Errorf("--service-cluster-ip-range: %w", err)}
+	}
+	ports, err := allocate.ParsePortRange(s.cfg.NodePorts)
+	if err != nil {
+		return &daemon.ConfigError{Err: fmt.Errorf("--service-node-port-range: %w", err)}
+	}
+	compaction := s.cfg.Etcd.Compaction
+	if compaction == 0 {
+		compaction = -1 // the registry's way to say never
+	}
+	var failed error
+	s.set = registry.NewSet(registry.Options{
+		Kinds: all, Store: s.kept.Store, Compaction: compaction, Log: s.log,
+		Admission: plugins,
+		Hooks: func(set *registry.Set) map[schema.GroupResource]registry.Hooks {
+			s.allocator, failed = allocate.New(allocate.Options{
+				CIDRs: []netip.Prefix{cidr.Masked()}, Ports: ports,
+				Store: s.kept.Store, Addresses: set.For(addresses), Services: set.For(services), Log: s.log,
+			})
+			if failed != nil {
+				return nil
+			}
+			return map[schema.GroupResource]registry.Hooks{services: s.allocator.Hooks()}
+		},
+	})
+	if failed != nil {
+		return &daemon.ConfigError{Err: failed}
+	}
+	return nil
+}
+
+// plugins is the admission chain, in the order in which upstream's plugins of these names run.
+func plugins(set *registry.Set) admission.Chain {
+	return admission.Chain{
+		namespacelifecycle.Plugin{Namespaces: set.For(namespaces)},
+		serviceaccount.Plugin{Accounts: set.For(accounts)},
+		priority.Plugin{},
+		defaulttolerationseconds.Plugin{},
+	}
+}
+
+// repair watches over the allocator's claims once the caches are there.
+func (s *server) repair(ctx context.Context) error {
+	if s.set.WaitForSync(ctx) != nil {
+		return nil // told to stop before there was anything to look at
+	}
+	return s.allocator.Run(ctx)
+}

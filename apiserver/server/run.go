@@ -1,0 +1,254 @@
+package server
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"runtime"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/version"
+
+	"hardway/apiserver/allocate"
+	"hardway/apiserver/apply"
+	"hardway/apiserver/authz"
+	"hardway/apiserver/config"
+	"hardway/apiserver/discovery"
+	"hardway/apiserver/etcd"
+	"hardway/apiserver/filter"
+	"hardway/apiserver/kinds"
+	"hardway/apiserver/openapi"
+	"hardway/apiserver/proxy"
+	"hardway/apiserver/registry"
+	"hardway/apiserver/registry/bootstrap"
+	"hardway/apiserver/serve"
+	"hardway/apiserver/store"
+	"hardway/shared/daemon"
+	"hardway/shared/metrics"
+	"hardway/shared/mtls"
+	hardway "hardway/shared/version"
+)
+
+// Run serves until ctx ends. Bad files named in the configuration are a daemon.ConfigError.
+func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
+	start := time.Now()
+	tlsConfig, err := mtls.Server(mtls.Files{Cert: cfg.CertFile, Key: cfg.KeyFile, CA: cfg.ClientCA})
+	if err != nil {
+		return &daemon.ConfigError{Err: err}
+	}
+	authorizer, err := authz.New(cfg.AuthorizationModes)
+	if err != nil {
+		return &daemon.ConfigError{Err: err}
+	}
+	listener, err := daemon.Listen(net.JoinHostPort(cfg.BindAddress, fmt.Sprint(cfg.Port)))
+	if err != nil {
+		return err
+	}
+	defer listener.Close()
+	ip, port, err := advertised(cfg.AdvertiseAddress, listener.Addr())
+	if err != nil {
+		return err
+	}
+	kept, err := openStore(ctx, cfg, log)
+	if err != nil {
+		return err
+	}
+	defer kept.stop()
+
+	s := &server{cfg: cfg, log: log, kept: kept, authorizer: authorizer, reg: metrics.New(), health: daemon.NewHealth(), ip: ip, port: port}
+	handler, err := s.build(ctx)
+	if err != nil {
+		return err
+	}
+	srv, err := httpServer(handler, tlsConfig, log)
+	if err != nil {
+		return err
+	}
+	return s.run(ctx, srv, listener, start)
+}
+
+// server is the wired whole.
+type server struct {
+	cfg        *config.Config
+	log        *zap.Logger
+	kept       *kept
+	authorizer authz.Authorizer
+	reg        *prometheus.Registry
+	health     *daemon.Health
+	ip         net.IP
+	port       int
+
+	set       *registry.Set
+	allocator *allocate.Allocator
+	proxy     *proxy.Proxy
+	bootstrap *bootstrap.Bootstrap
+	stopping  atomic.Bool
+	ending    context.Context
+	end       context.CancelFunc
+}
+
+// build makes the registries and the handler of all requests. Nothing runs yet.
+func (s *server) build(ctx context.Context) (http.Handler, error) {
+	all := kinds.All()
+	if err := s.makeRegistries(all); err != nil {
+		return nil, err
+	}
+	s.ending, s.end = context.WithCancel(context.WithoutCancel(ctx))
+	address, _ := netip.AddrFromSlice(s.ip)
+	cidr, err := netip.ParsePrefix(s.cfg.ServiceRange)
+	if err != nil {
+		return nil, &daemon.ConfigError{Err: fmt.Errorf("--service-cluster-ip-range: %w", err)}
+	}
+	s.bootstrap = bootstrap.New(bootstrap.Options{
+		Set: s.set, Store: s.kept.Store, CIDRs: []netip.Prefix{cidr.Masked()}, Address: s.allocator.First(),
+		Advertise: address.Unmap(), Port: s.port, Log: s.log,
+	})
+	s.checks()
+	apply.LimitCopies(10 * serve.MaxBody)
+	connect, err := s.connections()
+	if err != nil {
+		return nil, err
+	}
+	handlers, routes := serve.New(serve.Options{
+		Kinds: all, Scheme: kinds.Scheme(), Registries: s.set,
+		Discovery: discovery.New(all, net.JoinHostPort(s.ip.String(), fmt.Sprint(s.port))),
+		OpenAPI:   openapi.New(all),
+		Connect:   connect,
+		Version:   versionInfo(),
+		Health:    s.health, Debug: daemon.DebugMux(s.health, s.reg),
+		MinWatch: time.Duration(s.cfg.MinWatch) * time.Second,
+		May:      authz.Reviewer(s.authorizer),
+		Ending:   s.ending,
+		Log:      s.log,
+	})
+	return filter.New(filter.Options{
+		Log: s.log, Metrics: filter.NewMetrics(s.reg, handlers.Known), Authorizer: s.authorizer, Fail: serve.Fail,
+		MaxReads: s.cfg.MaxReads, MaxWrites: s.cfg.MaxWrites, Timeout: s.cfg.RequestTimeout,
+	}, routes), nil
+}
+
+// checks are what /livez and /readyz look at.
+func (s *server) checks() {
+	s.health.Live("etcd", s.kept.ready)
+	s.health.Ready("caches", s.set.Ready)
+	s.health.Ready("bootstrap", s.bootstrap.Check)
+	s.health.Ready("shutdown", func(context.Context) error {
+		if s.stopping.Load() {
+			return fmt.Errorf("the server is stopping")
+		}
+		return nil
+	})
+}
+
+// run runs all parts until ctx ends or one fails.
+func (s *server) run(ctx context.Context, srv *http.Server, l net.Listener, start time.Time) error {
+	defer s.end()
+	defer s.proxy.Close()
+	var g daemon.Group
+	g.Add("etcd", func(ctx context.Context) error {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-s.kept.done:
+			return fmt.Errorf("etcd has stopped")
+		}
+	})
+	g.Add("caches", s.set.Run)
+	g.Add("bootstrap", s.bootstrap.Run)
+	g.Add("allocator", s.repair)
+	g.Add("watchdog", daemon.Watchdog(s.health))
+	g.Add("api", func(ctx context.Context) error {
+		stop := context.AfterFunc(ctx, func() {
+			s.stopping.Store(true)
+			s.end()
+		})
+		defer stop()
+		return serveUntil(ctx, srv, l)
+	})
+	g.Add("ready", func(ctx context.Context) error { return s.announce(ctx, l.Addr(), start) })
+	return g.Run(ctx)
+}
+
+// announce tells the world when the server is ready, and where it is.
+func (s *server) announce(ctx context.Context, address net.Addr, start time.Time) error {
+	reach := address.String()
+	if host, port, err := net.SplitHostPort(reach); err == nil && net.ParseIP(host).IsUnspecified() {
+		reach = net.JoinHostPort(s.ip.String(), port)
+	}
+	if err := writeAddress(s.cfg.AddressFile, reach); err != nil {
+		return err
+	}
+	s.log.Info("serving", zap.Stringer("address", address), zap.Duration("after", time.Since(start)))
+	tick := time.NewTicker(5 * time.Millisecond)
+	defer tick.Stop()
+	for s.health.Check(ctx) != nil {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
+	}
+	s.log.Info("ready", zap.Duration("after", time.Since(start)))
+	daemon.NotifyReady()
+	<-ctx.Done()
+	return nil
+}
+
+// kept is the opened store.
+type kept struct {
+	*store.Store
+	ready func(context.Context) error
+	done  <-chan struct{}
+	stop  func()
+}
+
+// openStore starts the embedded etcd, or connects to an external one.
+func openStore(ctx context.Context, cfg *config.Config, log *zap.Logger) (*kept, error) {
+	e := cfg.Etcd
+	files := etcd.TLS{Cert: e.Cert, Key: e.Key, CA: e.CA}
+	if len(e.Servers) > 0 {
+		client, err := etcd.Dial(ctx, etcd.External{Endpoints: e.Servers, TLS: files, Log: log.Named("etcd")})
+		if err != nil {
+			return nil, err
+		}
+		st := store.New(client, store.Options{Prefix: e.Prefix})
+		return &kept{
+			Store: st, ready: answers(st),
+			done: make(chan struct{}), stop: func() { client.Close() }, //nolint:errcheck // nothing is left to lose
+		}, nil
+	}
+	member, err := etcd.Start(ctx, etcd.Options{
+		DataDir: e.DataDir, Name: e.Name, ListenClient: e.ListenClient, ListenPeer: e.ListenPeer, AdvertisePeer: e.AdvertisePeer,
+		InitialCluster: e.InitialCluster, Join: e.InitialState == "existing", Token: e.ClusterToken, ClientTLS: files, PeerTLS: files,
+		Quota: e.Quota, Log: log.Named("etcd"),
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &kept{
+		Store: store.New(member.Client(), store.Options{Prefix: e.Prefix, Revision: member.Revision()}),
+		ready: member.Ready, done: member.Done(), stop: member.Stop,
+	}, nil
+}
+
+// answers is the check of an external etcd.
+func answers(st *store.Store) func(context.Context) error {
+	return func(ctx context.Context) error {
+		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+		defer cancel()
+		_, err := st.Revision(ctx)
+		return err
+	}
+}
+
+func versionInfo() version.Info {
+	return version.Info{
+		Major: "1", Minor: "36", GitVersion: hardway.Kubernetes, GitCommit: hardway.Hardway, GitTreeState: "clean",
+		GoVersion: runtime.Version(), Compiler: runtime.Compiler, Platform: runtime.GOOS + "/" + runtime.GOARCH,
+	}
+}
