@@ -1,0 +1,139 @@
+#!/usr/bin/env bash
+# Makes the certificates of a cluster, in the names of "Kubernetes the Hard Way".
+#
+#   certs.sh [options] [DIR]     make what is missing in DIR (default .hardway/pki)
+#   certs.sh status [DIR]        what is there, for whom, and when it expires
+#
+#   --node NAME=IP     a node's certificate; may be repeated (default: none)
+#   --address A        a further IP address or name of the API server; may be repeated
+#   --key ecdsa|rsa    P-256 (default), or RSA 2048 as in the guide
+#   --days N           lifetime of what the CA signs (default 365)
+#   --ca-days N        lifetime of the CA (default 3650)
+#
+# A certificate that is there is kept, unless it expires within 30 days, comes from another CA, or no longer names
+# what it should: then it is made anew (daemons read their files again by themselves). The CA and the service-account
+# key are never replaced. Each NAME gives NAME.pem and NAME-key.pem.
+set -euo pipefail
+
+usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0"; exit 2; }
+fail() { printf 'certs: %s\n' "$*" >&2; exit 1; }
+
+here=$(cd "$(dirname "$0")" && pwd)
+dir='' nodes=() addresses=() key=ecdsa days=365 ca_days=3650 action=make
+renew_seconds=$((30 * 24 * 3600))
+while [ $# -gt 0 ]; do
+  case $1 in
+    --node) nodes+=("$2"); shift ;;
+    --address) addresses+=("$2"); shift ;;
+    --key) key=$2; shift ;;
+    --days) days=$2; shift ;;
+    --ca-days) ca_days=$2; shift ;;
+    status) action=status ;;
+    -*) usage ;;
+    *) [ -z "$dir" ] || usage; dir=$1 ;;
+  esac
+  shift
+done
+dir=${dir:-$here/../.hardway/pki}
+case $key in ecdsa | rsa) ;; *) fail "--key $key: ecdsa or rsa" ;; esac
+
+new_key() { # FILE
+  local options=(-algorithm EC -pkeyopt ec_paramgen_curve:P-256)
+  [ "$key" = ecdsa ] || options=(-algorithm RSA -pkeyopt rsa_keygen_bits:2048)
+  (umask 077 && openssl genpkey "${options[@]}" -out "$1" 2>/dev/null)
+}
+
+authority() {
+  [ ! -f ca.pem ] || [ ! -f ca-key.pem ] || return 0
+  [ ! -f ca.pem ] || fail "$PWD/ca.pem is there but its key is not: nothing can be signed with it"
+  new_key ca-key.pem
+  openssl req -x509 -new -key ca-key.pem -days "$ca_days" -subj /O=Kubernetes/OU=CA/CN=Kubernetes -out ca.pem \
+    -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign
+  echo "certs: new CA"
+}
+
+# alternative_names prints what a certificate names, written as openssl takes it: IP:10.0.0.1,DNS:node
+alternative_names() { # FILE
+  openssl x509 -in "$1" -noout -ext subjectAltName 2>/dev/null | sed -n '2{s/^ *//;s/IP Address:/IP:/g;s/, /,/g;p}'
+}
+
+good() { # NAME SUBJECT NAMES
+  [ -f "$1.pem" ] && [ -f "$1-key.pem" ] || return 1
+  openssl x509 -in "$1.pem" -noout -checkend "$renew_seconds" >/dev/null || return 1
+  [ "$(openssl x509 -in "$1.pem" -noout -subject -nameopt compat)" = "subject=$2" ] || return 1
+  [ "$(alternative_names "$1.pem")" = "$3" ] || return 1
+  openssl verify -CAfile ca.pem "$1.pem" >/dev/null 2>&1
+}
+
+certificate() { # NAME SUBJECT USAGE [NAMES]
+  local name=$1 subject=$2 usage=$3 names=${4:-} key_usage=digitalSignature
+  good "$name" "$subject" "$names" && return
+  [ "$key" = ecdsa ] || key_usage+=,keyEncipherment
+  new_key "$name-key.pem.new"
+  {
+    echo basicConstraints=critical,CA:FALSE
+    echo "keyUsage=critical,$key_usage"
+    echo "extendedKeyUsage=$usage"
+    [ -z "$names" ] || echo "subjectAltName=$names"
+  } >"$name.ext"
+  openssl req -new -key "$name-key.pem.new" -subj "$subject" |
+    openssl x509 -req -CA ca.pem -CAkey ca-key.pem -set_serial "0x$(openssl rand -hex 16)" -days "$days" \
+      -extfile "$name.ext" -out "$name.pem.new" 2>/dev/null
+  rm "$name.ext"
+  mv "$name-key.pem.new" "$name-key.pem"
+  mv "$name.pem.new" "$name.pem"
+  echo "certs: $name"
+}
+
+alternative_name() { # ADDRESS: as openssl writes it
+  case $1 in *[!0-9.]*) echo "DNS:$1" ;; *) echo "IP:$1" ;; esac
+}
+
+make_all() {
+  local client=clientAuth both=serverAuth,clientAuth n a names
+  authority
+  certificate admin /O=system:masters/CN=admin $client
+  certificate kube-controller-manager /O=system:kube-controller-manager/CN=system:kube-controller-manager $both DNS:localhost,IP:127.0.0.1
+  certificate kube-scheduler /O=system:kube-scheduler/CN=system:kube-scheduler $both DNS:localhost,IP:127.0.0.1
+  certificate kube-proxy /O=system:node-proxier/CN=system:kube-proxy $client
+  certificate hardway-dns /CN=system:hardway-dns $client
+  certificate kube-apiserver-kubelet-client /O=system:masters/CN=kube-apiserver-kubelet-client $client
+  names=IP:10.32.0.1,IP:127.0.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc
+  names+=,DNS:kubernetes.default.svc.cluster.local
+  for a in ${addresses[@]+"${addresses[@]}"}; do names+=,$(alternative_name "$a"); done
+  certificate kubernetes /O=Kubernetes/CN=kubernetes $both "$names"
+  for n in ${nodes[@]+"${nodes[@]}"}; do # serves :10250 with it as well
+    case $n in ?*=?*) ;; *) fail "--node $n: NAME=IP is wanted" ;; esac
+    certificate "${n%%=*}" "/O=system:nodes/CN=system:node:${n%%=*}" $both "DNS:${n%%=*},IP:${n#*=}"
+  done
+  # A new key would make every token in use worthless, so this one is only ever made once. Its certificate is how the
+  # guide hands over the public half; nobody checks its dates.
+  [ -f service-account-key.pem ] || { new_key service-account-key.pem && rm -f service-account.pem; }
+  [ -f service-account.pem ] ||
+    openssl req -new -key service-account-key.pem -subj /O=Kubernetes/CN=service-accounts |
+    openssl x509 -req -CA ca.pem -CAkey ca-key.pem -set_serial "0x$(openssl rand -hex 16)" -days "$ca_days" -out service-account.pem 2>/dev/null
+}
+
+status() {
+  local f end left note
+  printf '%-32s %-46s %s\n' NAME SUBJECT EXPIRES
+  for f in *.pem; do
+    case $f in *-key.pem) continue ;; esac
+    end=$(openssl x509 -in "$f" -noout -enddate)
+    left=$((($(date -d "${end#*=}" +%s) - $(date +%s)) / 86400))
+    note="in $left days"
+    [ $left -ge 0 ] || note="EXPIRED $((-left)) days ago"
+    printf '%-32s %-46s %s (%s)\n' "${f%.pem}" "$(openssl x509 -in "$f" -noout -subject -nameopt compat | sed 's/^subject=//')" \
+      "$(date -u -d "${end#*=}" +%Y-%m-%d)" "$note"
+  done
+}
+
+if [ $action = status ]; then
+  [ -f "$dir/ca.pem" ] || fail "no certificates in $dir"
+  cd "$dir"
+  status
+else
+  mkdir -p "$dir"
+  cd "$dir"
+  make_all
+fi

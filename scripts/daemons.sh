@@ -1,0 +1,72 @@
+# Sourced by up.sh after lib.sh: what each daemon is started with. Sets node and node_ip.
+
+# node_address prints the address that this machine uses towards the world, or else its first global one.
+node_address() {
+  local found
+  found=$(ip -4 route get 192.0.2.1 2>/dev/null | sed -n 's/.* src \([0-9.]*\).*/\1/p') || true
+  [ -n "$found" ] || found=$(ip -4 -o address show scope global | awk '$2 !~ /^hw/ {sub("/.*", "", $4); print $4; exit}')
+  echo "$found"
+}
+
+node=$(hostname | tr '[:upper:]' '[:lower:]')
+node_ip=$(node_address)
+
+# put writes a file from standard input, all of it or nothing.
+put() { cat >"$1.new" && mv "$1.new" "$1"; }
+
+# configuration writes the config files of the daemons that take one.
+configuration() {
+  local resolv=/etc/resolv.conf
+  [ ! -f /run/systemd/resolve/resolv.conf ] || resolv=/run/systemd/resolve/resolv.conf # /etc's names 127.0.0.53
+  put "$conf/nodeagent.yaml" <<END
+apiVersion: kubelet.config.k8s.io/v1beta1
+kind: KubeletConfiguration
+authentication:
+  anonymous: {enabled: false}
+  webhook: {enabled: false}
+  x509: {clientCAFile: $pki/ca.pem}
+tlsCertFile: $pki/$node.pem
+tlsPrivateKeyFile: $pki/$node-key.pem
+clusterDomain: cluster.local
+clusterDNS: [$cluster_dns]
+resolvConf: $resolv
+cgroupRoot: /$cgroup
+podLogsDir: $log/pods
+END
+  put "$conf/netproxy.yaml" <<END
+apiVersion: kubeproxy.config.k8s.io/v1alpha1
+kind: KubeProxyConfiguration
+mode: nftables
+clientConnection: {kubeconfig: $conf/kube-proxy.kubeconfig}
+clusterCIDR: $pod_range
+hostnameOverride: $node
+END
+}
+
+# arguments fills the array args with a daemon's command line. Flags are upstream's where upstream has the thing.
+arguments() { # NAME
+  args=("$bin/hardway-$1")
+  case $1 in
+    apiserver) args+=(
+      --advertise-address="$node_ip" --bind-address=0.0.0.0 --secure-port=6443
+      --etcd-data-dir="$state/etcd"
+      --client-ca-file="$pki/ca.pem" --tls-cert-file="$pki/kubernetes.pem" --tls-private-key-file="$pki/kubernetes-key.pem"
+      --authorization-mode=AlwaysAllow
+      --service-cluster-ip-range="$service_range" --service-node-port-range=30000-32767
+      --kubelet-certificate-authority="$pki/ca.pem" --kubelet-client-certificate="$pki/kube-apiserver-kubelet-client.pem"
+      --kubelet-client-key="$pki/kube-apiserver-kubelet-client-key.pem") ;;
+    controllers) args+=(
+      --kubeconfig="$conf/kube-controller-manager.kubeconfig" --leader-elect
+      --allocate-node-cidrs --cluster-cidr="$pod_range" --service-cluster-ip-range="$service_range"
+      --root-ca-file="$pki/ca.pem"
+      --client-ca-file="$pki/ca.pem" --tls-cert-file="$pki/kube-controller-manager.pem" --tls-private-key-file="$pki/kube-controller-manager-key.pem") ;;
+    scheduler) args+=(
+      --kubeconfig="$conf/kube-scheduler.kubeconfig" --leader-elect
+      --client-ca-file="$pki/ca.pem" --tls-cert-file="$pki/kube-scheduler.pem" --tls-private-key-file="$pki/kube-scheduler-key.pem") ;;
+    nodeagent) args+=(
+      --config="$conf/nodeagent.yaml" --kubeconfig="$conf/$node.kubeconfig" --hostname-override="$node" --node-ip="$node_ip"
+      --root-dir="$state/node" --image-dir="$image_store" --state-dir="$node_state" --cluster-cidr="$pod_range") ;;
+    netproxy) args+=(--config="$conf/netproxy.yaml") ;;
+    dns) args+=(--kubeconfig="$conf/hardway-dns.kubeconfig" --node-ip="$node_ip" --cluster-dns="$cluster_dns") ;;
+  esac
+}

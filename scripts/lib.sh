@@ -1,0 +1,102 @@
+# Sourced by up.sh, down.sh and import.sh: where things are, and which processes are ours.
+#
+# HARDWAY_STATE names another folder than .hardway for everything that a cluster writes. Binaries and images stay in
+# .hardway. Only one cluster runs on a machine at a time: the ports are upstream's.
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+build=$root/.hardway
+bin=$build/bin
+state=${HARDWAY_STATE:-$build}
+pki=$state/pki
+conf=$state/conf
+run=$state/run
+log=$state/log
+node_state=/run/hardway # sandboxes and supervisors of pods: sockets and pinned namespaces, gone after a reboot
+image_store=$state/node/images
+cgroup=hardway
+
+# owner prints the state folder of the cluster whose pods, links and rules are on this machine: their names are the same
+# for every cluster, so nobody else may touch them.
+owner() { cat "$node_state/owner" 2>/dev/null || true; }
+
+daemons=(apiserver controllers scheduler nodeagent netproxy dns) # in the order of their start
+service_range=10.32.0.0/24
+pod_range=10.200.0.0/16
+cluster_dns=10.32.0.10
+
+fail() { printf '%s: %s\n' "$(basename "$0" .sh)" "$*" >&2; exit 1; }
+
+need_root() {
+  [ "$(id -u)" = 0 ] || fail "pods, networks and mounts need root: run 'sudo make $1'"
+}
+
+# argument prints the n-th argument (from 0) of a process, nothing when it is gone.
+argument() { # PID N
+  { tr '\0' '\n' <"/proc/$1/cmdline"; } 2>/dev/null | sed -n "$(($2 + 1))p"
+}
+
+# daemon_pid prints the pid of a daemon of this cluster, if it runs. A pid file alone is not believed: the number may
+# belong to somebody else by now.
+daemon_pid() { # NAME
+  local pid
+  pid=$(cat "$run/$1.pid" 2>/dev/null) && [ "$(argument "$pid" 0)" = "$bin/hardway-$1" ] && echo "$pid"
+}
+
+supervisor_pid() { # NAME
+  local pid
+  pid=$(cat "$run/$1.supervisor.pid" 2>/dev/null) && [ "$(argument "$pid" 1)" = "$root/scripts/supervise.sh" ] &&
+    [ "$(argument "$pid" 2)" = "$state" ] && [ "$(argument "$pid" 3)" = "$1" ] && echo "$pid"
+}
+
+# runs tells whether a process is there and not merely waiting to be collected by its parent.
+runs() { # PID
+  local stat
+  { stat=$(cat "/proc/$1/stat"); } 2>/dev/null && [[ ${stat##*) } != Z* ]]
+}
+
+# gone waits until a process has ended, up to a number of seconds.
+gone() { # PID SECONDS
+  local end=$((SECONDS + $2))
+  while runs "$1"; do
+    [ $SECONDS -lt $end ] || return 1
+    sleep 0.05
+  done
+}
+
+# stop_daemon ends a daemon and its supervisor; the daemon has 20 s to do it in peace.
+stop_daemon() { # NAME
+  local supervisor daemon
+  supervisor=$(supervisor_pid "$1") || supervisor=''
+  daemon=$(daemon_pid "$1") || daemon=''
+  [ -z "$supervisor" ] || kill -TERM "$supervisor" 2>/dev/null || true
+  [ -n "$supervisor" ] || [ -z "$daemon" ] || kill -TERM "$daemon" 2>/dev/null || true
+  if [ -n "$daemon" ] && ! gone "$daemon" 20; then
+    echo "$1 did not stop within 20 s, killing it" >&2
+    kill -KILL "$daemon" 2>/dev/null || true
+    gone "$daemon" 5 || true
+  fi
+  [ -z "$supervisor" ] || gone "$supervisor" 5 || true
+  rm -f "$run/$1.pid" "$run/$1.supervisor.pid"
+}
+
+now() { date +%s%N; }
+seconds() { # NANOSECONDS: with two decimals
+  printf '%d.%02d' $(($1 / 1000000000)) $(($1 / 10000000 % 100))
+}
+
+# step runs a command, shows its name and how long it took; its output is shown when it fails (always with V=1).
+# A failure ends the script, or with keep_going=yes is remembered in failed.
+step() { # NAME COMMAND...
+  local name=$1 start status output
+  shift
+  start=$(now)
+  printf '  %-34s' "$name"
+  set +e
+  output=$(set -e; "$@" 2>&1)
+  status=$?
+  set -e
+  printf ' %7s s\n' "$(seconds $(($(now) - start)))"
+  [ -z "$output" ] || [ "$status${V:-}" = 0 ] || printf '%s\n' "$output" | sed 's/^/      /'
+  [ $status != 0 ] || return 0
+  failed=yes
+  [ -n "${keep_going:-}" ] || exit 1
+}
