@@ -2,6 +2,7 @@ package openapi
 
 import (
 	"encoding/json"
+	"mime"
 	"net/http"
 	"net/http/httptest"
 	"reflect"
@@ -122,6 +123,9 @@ func TestDocumentsAreReadByTheirLibraries(t *testing.T) {
 	}
 	var pb openapiv2.Document
 	w := get(t, s.V2, "Accept: application/com.github.proto-openapi.spec.v2@v1.0+protobuf")
+	if _, _, err := mime.ParseMediaType(w.Header().Get("Content-Type")); err != nil {
+		t.Errorf("clients cannot read the media type %q: %v", w.Header().Get("Content-Type"), err)
+	}
 	if err := proto.Unmarshal(w.Body.Bytes(), &pb); err != nil || pb.GetSwagger() != "2.0" || len(pb.GetPaths().GetPath()) == 0 {
 		t.Errorf("protobuf: %v", err)
 	}

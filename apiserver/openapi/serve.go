@@ -20,8 +20,12 @@ import (
 
 const documentVersion = "v1.36.3"
 
-// v2Protobuf is the media type of the v2 document in protobuf, which older clients ask for.
-const v2Protobuf = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+// v2Protobuf is the media type of the v2 document in protobuf, which older clients ask for by v2ProtobufAsked: it has
+// a character that media types may not have, so answers use another one, as upstream's do.
+const (
+	v2Protobuf      = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf"
+	v2ProtobufAsked = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf"
+)
 
 // Server serves the documents. They are built when first asked for.
 type Server struct {
@@ -80,7 +84,7 @@ func (s *Server) buildRoot() ([]byte, error) {
 // V2 serves /openapi/v2, as JSON or protobuf.
 func (s *Server) V2(w http.ResponseWriter, r *http.Request) error {
 	p := s.v2
-	if strings.Contains(r.Header.Get("Accept"), "proto-openapi.spec.v2@v1.0+protobuf") {
+	if accept := r.Header.Get("Accept"); strings.Contains(accept, v2Protobuf) || strings.Contains(accept, v2ProtobufAsked) {
 		p = s.v2proto
 	}
 	return p.serve(w, r)

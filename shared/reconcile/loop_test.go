@@ -81,6 +81,7 @@ func TestKeyIsNeverWorkedOnTwiceAtOnce(t *testing.T) {
 			synctest.Wait()
 		}
 		time.Sleep(time.Minute)
+		synctest.Wait()
 		if calls != 2 {
 			t.Errorf("%d calls, want 2: the first, and one for all that was added meanwhile", calls)
 		}
