@@ -177,7 +177,7 @@ func TestCompactedWhileAway(t *testing.T) {
 	if got := r.fresh(); !slices.Equal(got, []string{"a/y", "a/z"}) {
 		t.Errorf("after the refill: %v", got)
 	}
-	if events, err := w.Next(t.Context()); err != io.EOF {
+	if events, err := w.Next(t.Context()); !errors.Is(err, io.EOF) {
 		t.Errorf("the old watch got %d events, %v", len(events), err)
 	}
 	var old *TooOld
@@ -248,7 +248,7 @@ func TestStoppedFeedEndsWatches(t *testing.T) {
 	}
 	defer w.Stop()
 	stop()
-	if _, err := w.Next(t.Context()); err != io.EOF {
+	if _, err := w.Next(t.Context()); !errors.Is(err, io.EOF) {
 		t.Errorf("got %v", err)
 	}
 }
@@ -277,5 +277,5 @@ func BenchmarkFresh(b *testing.B) {
 		}
 	}
 	cancel()
-	<-done
+	<-done //nolint:errcheck // how it ended does not matter here
 }

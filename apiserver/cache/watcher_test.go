@@ -152,7 +152,7 @@ func TestSlowWatcherIsCut(t *testing.T) {
 	if got != maxPending+1 {
 		t.Errorf("the quick one got %d events", got)
 	}
-	if events, err := slow.Next(t.Context()); err != io.EOF {
+	if events, err := slow.Next(t.Context()); !errors.Is(err, io.EOF) {
 		t.Errorf("the slow one: %d events, %v", len(events), err)
 	}
 	if n := len(h.index.buckets[everything]); n != 1 {
@@ -208,7 +208,7 @@ func TestBusyWatchEndsInTime(t *testing.T) {
 		w := h.watch(h.sel("", "", ""), WatchOptions{After: 10, Timeout: 10 * time.Second})
 		for second := range 15 {
 			h.put(pod("a", "x", "", ""))
-			if _, err := w.Next(t.Context()); (err == io.EOF) != (second >= 10) {
+			if _, err := w.Next(t.Context()); errors.Is(err, io.EOF) != (second >= 10) {
 				t.Errorf("after %d s: %v", second, err)
 			}
 			time.Sleep(time.Second)

@@ -90,8 +90,7 @@ func (m *Models) Of(t reflect.Type) *Model {
 
 // fields appends a struct's fields, those of inlined structs in their place.
 func (m *Models) fields(model *Model, t reflect.Type, docs map[string]string, rules map[string]rule) {
-	for i := range t.NumField() {
-		f := t.Field(i)
+	for f := range t.Fields() {
 		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
 		if name == "-" || !f.IsExported() && !f.Anonymous {
 			continue
@@ -162,14 +161,14 @@ func (m *Models) typeOf(t reflect.Type) Type {
 
 // modelName asks the type for its name; types outside the published API are named after their package.
 func modelName(t reflect.Type) string {
-	if n, ok := reflect.Zero(t).Interface().(interface{ OpenAPIModelName() string }); ok {
+	if n, ok := reflect.TypeAssert[interface{ OpenAPIModelName() string }](reflect.Zero(t)); ok {
 		return n.OpenAPIModelName()
 	}
 	return strings.ReplaceAll(t.PkgPath(), "/", ".") + "." + t.Name()
 }
 
 func swaggerDoc(t reflect.Type) map[string]string {
-	if d, ok := reflect.Zero(t).Interface().(interface{ SwaggerDoc() map[string]string }); ok {
+	if d, ok := reflect.TypeAssert[interface{ SwaggerDoc() map[string]string }](reflect.Zero(t)); ok {
 		return d.SwaggerDoc()
 	}
 	return nil
@@ -181,8 +180,8 @@ func wireScalar(t reflect.Type) (scalar, format string, ok bool) {
 	case "io.k8s.apimachinery.pkg.runtime.RawExtension", "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1":
 		return "object", "", true
 	}
-	if s, is := reflect.Zero(t).Interface().(interface{ OpenAPISchemaType() []string }); is && len(s.OpenAPISchemaType()) > 0 {
-		f, _ := reflect.Zero(t).Interface().(interface{ OpenAPISchemaFormat() string })
+	if s, is := reflect.TypeAssert[interface{ OpenAPISchemaType() []string }](reflect.Zero(t)); is && len(s.OpenAPISchemaType()) > 0 {
+		f, _ := reflect.TypeAssert[interface{ OpenAPISchemaFormat() string }](reflect.Zero(t))
 		if f != nil {
 			format = f.OpenAPISchemaFormat()
 		}

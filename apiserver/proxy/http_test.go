@@ -129,7 +129,7 @@ func TestProxyUpgradesToPods(t *testing.T) {
 		}
 	}))
 	d := websocket.Dialer{TLSClientConfig: c.http(t).Transport.(*http.Transport).TLSClientConfig}
-	ws, _, err := d.DialContext(t.Context(), strings.Replace(c.path("pods/web/proxy/ws"), "https", "wss", 1), nil)
+	ws, _, err := d.DialContext(t.Context(), strings.Replace(c.path("pods/web/proxy/ws"), "https", "wss", 1), nil) //nolint:bodyclose // a WebSocket has none
 	if err != nil {
 		t.Fatal(err)
 	}

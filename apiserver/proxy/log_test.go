@@ -116,7 +116,7 @@ func TestLogOverWebSocket(t *testing.T) {
 	c := newCluster(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = io.WriteString(w, "container is alive\n") }))
 	dial := func(protocols ...string) (*websocket.Conn, error) {
 		d := websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Subprotocols: protocols}
-		ws, _, err := d.DialContext(t.Context(), strings.Replace(c.path("pods/web/log"), "https", "wss", 1), nil)
+		ws, _, err := d.DialContext(t.Context(), strings.Replace(c.path("pods/web/log"), "https", "wss", 1), nil) //nolint:bodyclose // a WebSocket has none
 		return ws, err
 	}
 	for protocol, decode := range map[string]func([]byte) []byte{

@@ -187,7 +187,7 @@ func TestPortForwardReachesTheNodeAsSPDY(t *testing.T) {
 func TestTunnelIsRefusedBeforeTheUpgrade(t *testing.T) {
 	c := newCluster(t, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no pods here", http.StatusForbidden) }))
 	d := websocket.Dialer{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}, Subprotocols: []string{"SPDY/3.1+portforward.k8s.io"}}
-	_, resp, err := d.DialContext(t.Context(), strings.Replace(c.path("pods/web/portforward"), "https", "wss", 1), nil)
+	_, resp, err := d.DialContext(t.Context(), strings.Replace(c.path("pods/web/portforward"), "https", "wss", 1), nil) //nolint:bodyclose // a WebSocket has none
 	if err == nil || resp == nil || resp.StatusCode != http.StatusForbidden {
 		t.Fatalf("response %v, error %v", resp, err)
 	}

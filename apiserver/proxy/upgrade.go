@@ -103,7 +103,7 @@ func (b *backend) switchProtocols(ctx context.Context, out *http.Request) (*swit
 	stop := context.AfterFunc(ctx, func() { conn.Close() })
 	s := &switched{conn: conn, reader: bufio.NewReader(conn)}
 	if err = out.Write(conn); err == nil {
-		s.response, err = http.ReadResponse(s.reader, out)
+		s.response, err = http.ReadResponse(s.reader, out) //nolint:bodyclose // the connection is closed as a whole
 	}
 	if !stop() && err == nil {
 		err = ctx.Err()
@@ -163,5 +163,5 @@ func (p *Proxy) join(ctx context.Context, client, node net.Conn) {
 		p.log.Debug("stream ended", zap.Error(err))
 	}
 	both()
-	<-done
+	<-done //nolint:errcheck // one end has been reported
 }

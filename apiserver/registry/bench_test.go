@@ -25,7 +25,11 @@ func benchWorld(b *testing.B) *Set {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error)
 	go func() { done <- set.Run(ctx) }()
-	b.Cleanup(func() { cancel(); <-done; server.Stop() })
+	b.Cleanup(func() {
+		cancel()
+		<-done //nolint:errcheck // how it ended does not matter here
+		server.Stop()
+	})
 	if err := set.WaitForSync(b.Context()); err != nil {
 		b.Fatal(err)
 	}

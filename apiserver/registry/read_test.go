@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -112,7 +113,7 @@ func TestPages(t *testing.T) {
 			// A change in between must not be seen.
 			change(t, r, "default", "c6", "", func(c *corev1.ConfigMap) { c.Data = map[string]string{"page": strconv.Itoa(page)} })
 			create(t, r, configMap(namespace+"default", fmt.Sprintf("c5-%d", page)))
-			first.Items = first.Items[:len(first.Items):len(first.Items)]
+			first.Items = slices.Clip(first.Items)
 		}
 		wantNames(t, first, got...)
 	}
@@ -158,7 +159,7 @@ func TestPagesFromEtcdAndExpiry(t *testing.T) {
 	wantStatus(t, err, metav1.StatusReasonExpired, "The resourceVersion for the provided list is too old.")
 	_, err = r.List(t.Context(), Query{Namespace: "default", Limit: 2, Continue: next.Continue})
 	wantStatus(t, err, metav1.StatusReasonExpired, "The provided continue parameter is too old")
-	again := err.(*apierrors.StatusError).ErrStatus.ListMeta.Continue
+	again := err.(*apierrors.StatusError).ErrStatus.ListMeta.Continue //nolint:errorlint // what List returns
 	rest, err := r.List(t.Context(), Query{Namespace: "default", Limit: 5, Continue: again})
 	if err != nil {
 		t.Fatal(err)
@@ -290,7 +291,7 @@ func TestWatchEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer wt.Stop()
-	if _, err := wt.Next(t.Context()); err != io.EOF {
+	if _, err := wt.Next(t.Context()); err != io.EOF { //nolint:errorlint // Next promises it bare
 		t.Errorf("after its time: %v", err)
 	}
 	_, err = w.pods().Watch(t.Context(), Query{Match: metav1.ResourceVersionMatchNotOlderThan})

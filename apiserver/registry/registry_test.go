@@ -143,7 +143,7 @@ func newWorld(t *testing.T, chain admission.Chain, hooks map[schema.GroupResourc
 	go func() { done <- set.Run(ctx) }()
 	t.Cleanup(func() {
 		cancel()
-		<-done
+		<-done //nolint:errcheck // how it ended does not matter here
 		server.Stop()
 	})
 	if err := set.WaitForSync(t.Context()); err != nil {

@@ -333,15 +333,15 @@ func TestReservationsAreCommittedOrUndone(t *testing.T) {
 	w := newWorld(t, nil, map[schema.GroupResource]Hooks{configMaps.GroupResource(): hooks})
 	r := w.configMaps()
 	create(t, r, configMap("default", "c"))
-	r.Create(t.Context(), configMap("default", "c"), nil)
-	r.Create(t.Context(), configMap("default", "d", "bad", "1"), nil)
-	r.Create(t.Context(), configMap("default", "d"), &metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}})
+	r.Create(t.Context(), configMap("default", "c"), nil)                                                       //nolint:errcheck // what the hooks saw is compared below
+	r.Create(t.Context(), configMap("default", "d", "bad", "1"), nil)                                           //nolint:errcheck // what the hooks saw is compared below
+	r.Create(t.Context(), configMap("default", "d"), &metav1.CreateOptions{DryRun: []string{metav1.DryRunAll}}) //nolint:errcheck // what the hooks saw is compared below
 	change(t, r, "default", "c", "", func(c *corev1.ConfigMap) { c.Data = map[string]string{"a": "1"} })
 	full := configMap("default", "e")
 	full.Labels = map[string]string{"full": "yes"}
 	_, _, err := r.Create(t.Context(), full, nil)
 	wantStatus(t, err, metav1.StatusReasonInternalError, "range is full")
-	r.Delete(t.Context(), "default", "c", nil)
+	r.Delete(t.Context(), "default", "c", nil) //nolint:errcheck // what the hooks saw is compared below
 	want := "reserve c false false; commit; reserve c false false; undo; reserve d false false; undo; " +
 		"reserve d false true; undo; reserve c true false; commit; reserve e false false; released c"
 	if got := strings.Join(log, "; "); got != want {

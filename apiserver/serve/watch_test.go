@@ -35,7 +35,7 @@ func TestClientGo(t *testing.T) {
 				t.Fatal(err)
 			}
 			pods := c.CoreV1().Pods(ns.Name)
-			w, err := pods.Watch(ctx, metav1.ListOptions{AllowWatchBookmarks: true, SendInitialEvents: ptr(true), ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan})
+			w, err := pods.Watch(ctx, metav1.ListOptions{AllowWatchBookmarks: true, SendInitialEvents: new(true), ResourceVersionMatch: metav1.ResourceVersionMatchNotOlderThan})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +72,7 @@ func TestClientGo(t *testing.T) {
 			if err != nil || len(list.Items) != 1 || list.Items[0].Kind != "" || list.Items[0].Name != "p" {
 				t.Errorf("list %v, %v", list, err)
 			}
-			if err := pods.Delete(ctx, "p", metav1.DeleteOptions{GracePeriodSeconds: ptr(int64(0))}); err != nil {
+			if err := pods.Delete(ctx, "p", metav1.DeleteOptions{GracePeriodSeconds: new(int64(0))}); err != nil {
 				t.Fatal(err)
 			}
 			if ev := next1(t, w); ev.Type != watch.Deleted {
@@ -81,8 +81,6 @@ func TestClientGo(t *testing.T) {
 		})
 	}
 }
-
-func ptr[T any](v T) *T { return &v }
 
 func next1(t *testing.T, w watch.Interface) watch.Event {
 	t.Helper()
@@ -131,13 +129,13 @@ func TestWatchForms(t *testing.T) {
 	e.must("POST", configMaps, `{"metadata":{"name":"a"},"data":{"k":"v"}}`)
 
 	t.Run("the old URL", func(t *testing.T) {
-		_, next := e.lines("/api/v1/watch/namespaces/dev/configmaps/a")
+		_, next := e.lines("/api/v1/watch/namespaces/dev/configmaps/a") //nolint:bodyclose // a WebSocket has none
 		if line := next(); !strings.HasPrefix(line, `{"type":"ADDED","object":{"kind":"ConfigMap","apiVersion":"v1","metadata":{"name":"a"`) {
 			t.Errorf("got %s", line)
 		}
 	})
 	t.Run("table: columns only once", func(t *testing.T) {
-		_, next := e.lines(configMaps+"?watch=1", "Accept: application/json;as=Table;g=meta.k8s.io;v=v1")
+		_, next := e.lines(configMaps+"?watch=1", "Accept: application/json;as=Table;g=meta.k8s.io;v=v1") //nolint:bodyclose // a WebSocket has none
 		if line := next(); !strings.Contains(line, `"columnDefinitions":[{"name":"Name"`) || !strings.Contains(line, `"rows":[{"cells":["a",1,`) {
 			t.Errorf("got %s", line)
 		}

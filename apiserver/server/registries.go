@@ -73,7 +73,7 @@ func plugins(set *registry.Set) admission.Chain {
 // repair watches over the allocator's claims once the caches are there.
 func (s *server) repair(ctx context.Context) error {
 	if s.set.WaitForSync(ctx) != nil {
-		return nil // told to stop before there was anything to look at
+		return nil //nolint:nilerr // told to stop before there was anything to look at
 	}
 	return s.allocator.Run(ctx)
 }

@@ -88,7 +88,7 @@ func (s *Store) Update(ctx context.Context, key string, value []byte, expect, tt
 	get := clientv3.OpGet(key)
 	resp, err := s.put(ctx, same, key, value, ttl, &get)
 	if err == nil {
-		err = lost(key, resp)
+		err = lost(resp)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("update %s: %w", key, err)
@@ -104,7 +104,7 @@ func (s *Store) Delete(ctx context.Context, key string, expect int64) (rev int64
 		If(clientv3.Compare(clientv3.ModRevision(key), "=", expect)).
 		Then(clientv3.OpDelete(key)).Else(clientv3.OpGet(key)).Commit()
 	if err == nil {
-		err = lost(key, resp)
+		err = lost(resp)
 	}
 	if err != nil {
 		return 0, fmt.Errorf("delete %s: %w", key, typed(err))
@@ -143,7 +143,7 @@ func (s *Store) put(ctx context.Context, cond clientv3.Cmp, key string, value []
 }
 
 // lost tells why a transaction did not happen.
-func lost(key string, resp *clientv3.TxnResponse) error {
+func lost(resp *clientv3.TxnResponse) error {
 	if resp.Succeeded {
 		return nil
 	}

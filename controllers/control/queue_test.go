@@ -61,7 +61,7 @@ func TestConflictWaitsForTheNews(t *testing.T) {
 		q.Add(reconcile.Key{Name: "x"}) // the news
 		time.Sleep(5 * time.Second)
 		end()
-		<-done
+		<-done //nolint:errcheck // how it ended does not matter here
 		if fmt.Sprint(at) != fmt.Sprint([]time.Duration{0, 100 * time.Millisecond, stale}) {
 			t.Errorf("worked at %v", at)
 		}

@@ -18,6 +18,7 @@ import (
 // Verdict is what is to happen to one candidate.
 type Verdict int
 
+// The verdicts.
 const (
 	Ignore  Verdict = iota // it belongs to somebody else, or to nobody and does not match
 	Keep                   // owned and matching

@@ -121,7 +121,7 @@ func (s *Server) serveUDP(ctx context.Context, c *net.UDPConn, wg *sync.WaitGrou
 	for {
 		n, from, err := c.ReadFromUDPAddrPort(query)
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // closed because the server stops
 		}
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {

@@ -25,7 +25,7 @@ func (s *Server) serveTCP(ctx context.Context, wg *sync.WaitGroup) error {
 	for {
 		c, err := s.tcp.Accept()
 		if ctx.Err() != nil {
-			return nil
+			return nil //nolint:nilerr // closed because the server stops
 		}
 		if err != nil {
 			if errors.Is(err, net.ErrClosed) {

@@ -2,6 +2,7 @@ package zone
 
 import (
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
@@ -23,9 +24,7 @@ func TestUpdates(t *testing.T) {
 	for range 60 {
 		last := versions[len(versions)-1]
 		next := version{want: map[int]int{}}
-		for k, v := range last.want {
-			next.want[k] = v
-		}
+		maps.Copy(next.want, last.want)
 		changes := Changes{Services: map[Key]*Service{}}
 		for range 1 + r.IntN(20) {
 			i, v := r.IntN(50), 1+r.IntN(3)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/google/nftables"
@@ -108,7 +109,7 @@ func encode(e plan.Element) nftables.SetElement {
 		key = addr(addr(nil, k.Addr), k.Addr)
 	case plan.Sources:
 		start := port(addr(nil, k.Addr), k)
-		key, end = addr(start, k.From.Addr()), addr(start[:len(start):len(start)], lastOf(k.From))
+		key, end = addr(start, k.From.Addr()), addr(slices.Clip(start), lastOf(k.From))
 	}
 	return nftables.SetElement{Key: key, KeyEnd: end, Val: value}
 }

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"hardway/netproxy/state"
@@ -101,19 +102,20 @@ type Shape struct {
 
 // String is short and a valid end of a chain name: "3", "3-masquerade", "2-local-affinity-10800".
 func (s Shape) String() string {
-	text := fmt.Sprint(s.N)
+	var text strings.Builder
+	text.WriteString(fmt.Sprint(s.N))
 	for _, option := range []struct {
 		on   bool
 		name string
 	}{{s.Masquerade, "masquerade"}, {s.Local, "local"}, {s.Drop, "drop"}, {s.Guarded, "guarded"}} {
 		if option.on {
-			text += "-" + option.name
+			text.WriteString("-" + option.name)
 		}
 	}
 	if s.Affinity > 0 {
-		text += fmt.Sprintf("-affinity-%d", int(s.Affinity.Seconds()))
+		text.WriteString(fmt.Sprintf("-affinity-%d", int(s.Affinity.Seconds())))
 	}
-	return text
+	return text.String()
 }
 
 // Value is the right side of an element: a Balance in the four maps of entries, an address and port in Endpoints, nothing in sets.

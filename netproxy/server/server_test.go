@@ -176,7 +176,7 @@ func TestServiceJourney(t *testing.T) {
 	}
 	c.eventually("the node port is gone", 5*time.Second, func() error {
 		if _, _, err := c.Outside.AskTCP(nodePort); !errors.Is(err, syscall.ECONNREFUSED) {
-			return fmt.Errorf("got %v", err)
+			return fmt.Errorf("got: %w", err)
 		}
 		return nil
 	})

@@ -163,7 +163,7 @@ func testDeletion(a *agent) {
 			if apierrors.IsNotFound(err) {
 				return nil
 			}
-			return fmt.Errorf("still there (%v)", err)
+			return fmt.Errorf("still there: %w", err)
 		})
 	}
 	a.eventually("its files are gone", func(context.Context) error {

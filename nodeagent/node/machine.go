@@ -180,7 +180,7 @@ func Address(peer string) (net.IP, error) {
 	if ip := defaultRouteAddress(); ip != nil {
 		return ip, nil
 	}
-	conn, err := net.Dial("udp", peer) // sends nothing; the kernel picks the source address
+	conn, err := net.Dial("udp", peer) //nolint:noctx // sends nothing; the kernel picks the source address
 	if err != nil {
 		return nil, fmt.Errorf("no default route, and no route to %s: %w", peer, err)
 	}

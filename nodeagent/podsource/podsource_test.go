@@ -96,6 +96,6 @@ func TestSource(t *testing.T) {
 			}
 		}
 		cancel()
-		<-done
+		<-done //nolint:errcheck // how it ended does not matter here
 	})
 }

@@ -140,8 +140,7 @@ func (w *worker) image(ctx context.Context, pod *corev1.Pod, c *corev1.Container
 	img, err := w.Puller.Ensure(ctx, pod, c, auth, func(eventtype, reason, format string, args ...any) {
 		w.Note(pod, c, eventtype, reason, format, args...)
 	})
-	var failure *pull.Failure
-	if errors.As(err, &failure) {
+	if failure, ok := errors.AsType[*pull.Failure](err); ok {
 		out := &notStarted{Waiting: failure.Waiting, retry: failure.Retry}
 		if failure.Pulled {
 			out.noteIn = min(failure.Retry/2, 2*time.Second)

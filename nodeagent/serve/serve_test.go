@@ -350,8 +350,8 @@ func TestPortForward(t *testing.T) {
 		if err != nil || string(got) != "HELLO" {
 			t.Errorf("%s: %q, %v", name, got, err)
 		}
-		conn.Close()
+		conn.Close() //nolint:errcheck // the next step shows
 		close(stop)
-		<-ended
+		<-ended //nolint:errcheck // how it ended does not matter here
 	}
 }

@@ -76,7 +76,10 @@ func TestInformerSurvivesRestart(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- informers.Run(ctx) }()
-	defer func() { cancel(); <-done }()
+	defer func() {
+		cancel()
+		<-done //nolint:errcheck // how it ended does not matter here
+	}()
 	if !informers.WaitForSync(t.Context()) {
 		t.Fatal("not synced")
 	}
@@ -123,7 +126,10 @@ func TestEventsAreCounted(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- recorder.Run(ctx) }()
-	defer func() { cancel(); <-done }()
+	defer func() {
+		cancel()
+		<-done //nolint:errcheck // how it ended does not matter here
+	}()
 	about := configMap("a", nil)
 	about.UID = "123"
 	watch, err := client.Events.Watch(t.Context(), api, "default", metav1.ListOptions{})

@@ -171,7 +171,7 @@ func (i *Informer[T]) Get(namespace, name string) (*T, bool) {
 	if !ok {
 		return nil, false
 	}
-	return any(obj).(*T), true
+	return obj.(*T), true
 }
 
 // All goes over all objects, in no order.

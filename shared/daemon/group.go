@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"fmt"
+	"slices"
 )
 
 // Group runs the long-lived parts of a daemon.
@@ -51,7 +52,7 @@ func (g *Group) Run(ctx context.Context) error {
 			failure = fmt.Errorf("%s: %w", g.parts[e.part].name, failure)
 		}
 	}
-	for i := len(g.parts) - 1; i >= 0; i-- {
+	for i := range slices.Backward(g.parts) {
 		stops[i]()
 		<-done[i]
 	}

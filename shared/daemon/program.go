@@ -109,8 +109,7 @@ func (p Program) run(ctx context.Context, fs *pflag.FlagSet, logs logging.Option
 	defer log.Sync() //nolint:errcheck // a terminal cannot be synced
 	warnIgnored(fs, log)
 	if err := p.Run(ctx, log); err != nil && !errors.Is(err, context.Canceled) {
-		var bad *ConfigError
-		if errors.As(err, &bad) {
+		if bad, ok := errors.AsType[*ConfigError](err); ok {
 			return p.complain(bad)
 		}
 		log.Error("stopped", zap.Error(err))

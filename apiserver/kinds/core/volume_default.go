@@ -87,7 +87,7 @@ func defaultAzureDisk(d *corev1.AzureDiskVolumeSource) {
 	}
 }
 
-func defaultMode(mode **int32, value int32) {
+func defaultMode(mode **int32, value int32) { //nolint:unparam // upstream has a constant for each type of volume
 	if *mode == nil {
 		*mode = &value
 	}

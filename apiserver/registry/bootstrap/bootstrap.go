@@ -89,7 +89,7 @@ func (b *Bootstrap) Check(context.Context) error {
 // end before etcd does. Failures are logged and tried again.
 func (b *Bootstrap) Run(ctx context.Context) error {
 	if b.o.Set.WaitForSync(ctx) != nil {
-		return nil // told to stop before anything could be read
+		return nil //nolint:nilerr // told to stop before anything could be read
 	}
 	for {
 		interval := renewInterval

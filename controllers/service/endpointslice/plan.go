@@ -3,6 +3,7 @@ package endpointslice
 import (
 	"maps"
 	"net/netip"
+	slices0 "slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -198,10 +199,5 @@ func ownedBy(s *discoveryv1.EndpointSlice, svc *corev1.Service) bool {
 }
 
 func contains(families []discoveryv1.AddressType, f discoveryv1.AddressType) bool {
-	for _, have := range families {
-		if have == f {
-			return true
-		}
-	}
-	return false
+	return slices0.Contains(families, f)
 }

@@ -205,7 +205,7 @@ func (c *Controller) create(ctx context.Context, set *appsv1.ReplicaSet, n int) 
 			return err
 		}
 		if errors.Join(errs...) != nil {
-			return nil // the namespace is going: nothing more can be made
+			return nil //nolint:nilerr // the namespace is going: nothing more can be made
 		}
 		n -= batch
 	}

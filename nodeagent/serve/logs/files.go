@@ -51,8 +51,8 @@ func list(path string) ([]string, error) {
 
 // tail finds where the last n records begin: which of the files, and where in it.
 func tail(names []string, n int64) (file int, offset int64, err error) {
-	for i := len(names) - 1; i >= 0; i-- {
-		offset, found, err := tailOf(names[i], n)
+	for i, name := range slices.Backward(names) {
+		offset, found, err := tailOf(name, n)
 		if err != nil {
 			return 0, 0, err
 		}

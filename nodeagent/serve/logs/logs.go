@@ -184,7 +184,7 @@ func (r *reader) file(ctx context.Context, f *os.File) (*os.File, error) {
 				return next, err
 			}
 			if next != nil {
-				next.Close() // what came just before the rotation is read first
+				_ = next.Close() // what came just before the rotation is read first
 				continue
 			}
 			if last, err = r.wait(ctx); err != nil {
@@ -217,7 +217,7 @@ func (r *reader) wait(ctx context.Context) (last bool, err error) {
 		return false, context.Cause(ctx)
 	case <-timer.C:
 	case <-r.changes:
-	case <-r.troubles:
+	case <-r.troubles: //nolint:errcheck // a lost event is made up for by the next look
 	}
 	return false, nil
 }

@@ -5,6 +5,7 @@ package payload
 import (
 	"context"
 	"fmt"
+	"maps"
 	"os"
 
 	corev1 "k8s.io/api/core/v1"
@@ -39,9 +40,7 @@ func ConfigMap(ctx context.Context, o Objects, namespace, name string, items []c
 	for k, v := range c.Data {
 		data[k] = []byte(v)
 	}
-	for k, v := range c.BinaryData {
-		data[k] = v
-	}
+	maps.Copy(data, c.BinaryData)
 	return pick("config", data, items, mode, optional)
 }
 

@@ -1,7 +1,11 @@
 // Package nodeports refuses nodes on which a host port that a pod wants is taken.
 package nodeports
 
-import "hardway/scheduler/framework"
+import (
+	"slices"
+
+	"hardway/scheduler/framework"
+)
 
 const name = "NodePorts"
 
@@ -28,10 +32,8 @@ func (Plugin) Helps(p *framework.Pod, c framework.Change) bool {
 
 func clash(wanted, used []framework.HostPort) bool {
 	for _, w := range wanted {
-		for _, u := range used {
-			if w.Clashes(u) {
-				return true
-			}
+		if slices.ContainsFunc(used, w.Clashes) {
+			return true
 		}
 	}
 	return false
