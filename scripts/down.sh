@@ -46,15 +46,17 @@ remove_pods() {
   [ -z "$(in_cgroups)$(supervisors)" ] || { echo "these do not die: $(in_cgroups) $(supervisors)"; return 1; }
 }
 
-# remove_mounts unmounts everything below our folders, the innermost first.
+# remove_mounts unmounts everything below our folders, the innermost first. A $node_state that somebody has mounted stays,
+# empty: removing the folder below it would take it from other mount namespaces, too.
 remove_mounts() {
   local point
   awk '{print $5}' /proc/self/mountinfo | tac | while read -r point; do
     case $point in
-      "$state"/* | "$node_state" | "$node_state"/*) umount -l "$(printf '%b' "$point")" || exit 1 ;;
+      "$state"/* | "$node_state"/*) umount -l "$(printf '%b' "$point")" || exit 1 ;;
     esac
   done
-  rm -rf "$node_state"
+  find "$node_state" -mindepth 1 -delete 2>/dev/null || true
+  rmdir "$node_state" 2>/dev/null || [ ! -e "$node_state" ] || mountpoint -q "$node_state"
 }
 
 remove_links() {

@@ -172,15 +172,19 @@ func cgroups([]string) ([]string, error) {
 	return found, nil
 }
 
-// files are what lives as long as the kernel does; everything else is in dirs and stays there.
+// files are what lives as long as the kernel does; everything else is in dirs and stays there. The folder itself may
+// stay when it is empty: it is then somebody's mount point.
 func files([]string) ([]string, error) {
 	const path = "/run/hardway"
-	if _, err := os.Lstat(path); err == nil {
-		return []string{"folder " + path}, nil
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
+	entries, err := os.ReadDir(path)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("look into %s: %w", path, err)
 	}
-	return nil, nil
+	var found []string
+	for _, entry := range entries {
+		found = append(found, filepath.Join(path, entry.Name()))
+	}
+	return found, nil
 }
 
 func namespaces([]string) ([]string, error) {
