@@ -22,6 +22,9 @@ const (
 	mark   = "hardway" // tables and network namespaces
 )
 
+// runDir is what lives as long as the kernel does. The folder may stay when it is empty: it is then somebody's mount point.
+const runDir = "/run/hardway"
+
 // find looks everywhere; dirs are folders of ours. All searches are made even when one fails.
 func find(dirs []string) ([]string, error) {
 	var found []string
@@ -98,7 +101,7 @@ func mounts(dirs []string) ([]string, error) {
 func mountsBelow(mountinfo []byte, dirs []string) []string {
 	var found []string
 	for scanner := bufio.NewScanner(bytes.NewReader(mountinfo)); scanner.Scan(); {
-		if fields := strings.Fields(scanner.Text()); len(fields) > 4 && below(fields[4], dirs) {
+		if fields := strings.Fields(scanner.Text()); len(fields) > 4 && below(fields[4], dirs) && fields[4] != runDir {
 			found = append(found, "mount "+fields[4])
 		}
 	}
@@ -172,17 +175,15 @@ func cgroups([]string) ([]string, error) {
 	return found, nil
 }
 
-// files are what lives as long as the kernel does; everything else is in dirs and stays there. The folder itself may
-// stay when it is empty: it is then somebody's mount point.
+// files are those in runDir; all others are in dirs and stay there.
 func files([]string) ([]string, error) {
-	const path = "/run/hardway"
-	entries, err := os.ReadDir(path)
+	entries, err := os.ReadDir(runDir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("look into %s: %w", path, err)
+		return nil, fmt.Errorf("look into %s: %w", runDir, err)
 	}
 	var found []string
 	for _, entry := range entries {
-		found = append(found, filepath.Join(path, entry.Name()))
+		found = append(found, filepath.Join(runDir, entry.Name()))
 	}
 	return found, nil
 }

@@ -31,6 +31,7 @@ func TestOurs(t *testing.T) {
 
 func TestMountsBelow(t *testing.T) {
 	const mountinfo = `22 1 254:0 / / rw shared:1 - ext4 /dev/vda rw
+29 22 0:25 / /run/hardway rw shared:8 - tmpfs none rw
 30 22 0:26 / /run/hardway/netns/a rw shared:9 - nsfs nsfs rw
 31 22 0:27 / /src/.hardway/node/pods/1/rootfs rw - overlay overlay rw
 32 22 0:28 / /src/.hardway2/rootfs rw - overlay overlay rw

@@ -32,7 +32,7 @@ func main() {
 		}
 		dirs = append(dirs, dir)
 	}
-	found, err := find(append(dirs, "/run/hardway"))
+	found, err := find(append(dirs, runDir))
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "leftovers:", err)
 		os.Exit(2)
