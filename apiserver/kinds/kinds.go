@@ -8,10 +8,12 @@ import (
 	"hardway/apiserver/kinds/apps"
 	"hardway/apiserver/kinds/authentication"
 	"hardway/apiserver/kinds/authorization"
+	"hardway/apiserver/kinds/certificates"
 	"hardway/apiserver/kinds/coordination"
 	"hardway/apiserver/kinds/core"
 	"hardway/apiserver/kinds/discovery"
 	"hardway/apiserver/kinds/networking"
+	"hardway/apiserver/kinds/rbac"
 	"hardway/apiserver/kinds/scheme"
 	"hardway/apiserver/resource"
 )
@@ -37,10 +39,15 @@ func All() []*resource.Kind {
 		authorization.LocalSubjectAccessReview,
 		authorization.SelfSubjectAccessReview,
 		authorization.SubjectAccessReview,
+		certificates.CertificateSigningRequest,
 		coordination.Lease,
 		discovery.EndpointSlice,
 		networking.IPAddress,
 		networking.ServiceCIDR,
+		rbac.ClusterRole,
+		rbac.ClusterRoleBinding,
+		rbac.Role,
+		rbac.RoleBinding,
 	}
 }
 

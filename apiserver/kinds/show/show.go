@@ -70,3 +70,6 @@ func join[T any](items []T, name func(T) string) string {
 	}
 	return strings.Join(names, ",")
 }
+
+// Now is the present moment as objects keep it: in UTC, to the second.
+func Now() metav1.Time { return metav1.NewTime(time.Now().UTC().Truncate(time.Second)) }
