@@ -7,7 +7,7 @@ SHELL := /bin/bash
 build   := $(CURDIR)/.hardway
 daemons := apiserver scheduler controllers nodeagent netproxy dns
 modules := shared $(daemons) kubectl test
-NODES   ?= 1
+NODES   ?=
 
 # Which Kubernetes is spoken and built stands in shared/version and kubectl/go.mod.
 version    := $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -36,13 +36,13 @@ build: ## build every binary and the sample's images into .hardway/
 	@cd $(build)/build && for d in $(daemons); do ln -f $$d ../bin/hardway-$$d; done && ln -f kubectl hardway-supervisor ../bin/
 	@$(build)/build/images -hello $(build)/build/hello -out $(build)/images
 
-up: ## a running cluster on this machine, with a sample (as root)
+up: ## [NODES=n] a running cluster on this machine, with a sample (as root)
 	@NODES='$(NODES)' scripts/up.sh
 
 down: ## stop it: no process, mount, link, rule or cgroup stays (as root)
 	@scripts/down.sh
 
-import: ## IMAGES="a.tar ...": bring images into the running cluster (as root)
+import: ## IMAGES="a.tar ...": bring images into every node of the cluster (as root)
 	@scripts/import.sh $(IMAGES)
 
 clean: down ## make down, and remove .hardway

@@ -9,44 +9,56 @@ node_address() {
 }
 
 node=$(hostname | tr '[:upper:]' '[:lower:]')
-node_ip=$(node_address)
+machine_ip=$(node_address)
+node_ip=$machine_ip
+[ "$nodes" = 1 ] || node_ip=$lan.1
+
+# at sets what differs from node to node: its name and address, where it keeps what, and how to enter it.
+at() { # NODE
+  at_name=$1 at_ip=$node_ip at_suffix='' at_root=$state/node at_run=$node_state at_cgroup=$cgroup at_logs=$log enter=()
+  [ "$1" != "$node" ] || return 0
+  at_ip=$lan.${1#node} at_suffix=@$1 at_root=$state/$1 at_run=$node_state/nodes/$1 at_cgroup=$cgroup-$1 at_logs=$log/$1
+  enter=(nsenter --net="$at_run/net" --uts="$at_run/uts" --)
+}
 
 # put writes a file from standard input, all of it or nothing.
 put() { cat >"$1.new" && mv "$1.new" "$1"; }
 
-# configuration writes the config files of the daemons that take one.
-configuration() {
+# configuration writes the config files of a node's daemons that take one.
+configuration() { # NODE
   local resolv=/etc/resolv.conf
+  at "$1"
   [ ! -f /run/systemd/resolve/resolv.conf ] || resolv=/run/systemd/resolve/resolv.conf # /etc's names 127.0.0.53
-  put "$conf/nodeagent.yaml" <<END
+  put "$conf/nodeagent$at_suffix.yaml" <<END
 apiVersion: kubelet.config.k8s.io/v1beta1
 kind: KubeletConfiguration
 authentication:
   anonymous: {enabled: false}
   webhook: {enabled: false}
   x509: {clientCAFile: $pki/ca.pem}
-tlsCertFile: $pki/$node.pem
-tlsPrivateKeyFile: $pki/$node-key.pem
+tlsCertFile: $pki/$at_name.pem
+tlsPrivateKeyFile: $pki/$at_name-key.pem
 clusterDomain: cluster.local
 clusterDNS: [$cluster_dns]
 resolvConf: $resolv
-cgroupRoot: /$cgroup
-podLogsDir: $log/pods
+cgroupRoot: /$at_cgroup
+podLogsDir: $at_logs/pods
 END
-  put "$conf/netproxy.yaml" <<END
+  put "$conf/netproxy$at_suffix.yaml" <<END
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
 kind: KubeProxyConfiguration
 mode: nftables
 clientConnection: {kubeconfig: $conf/kube-proxy.kubeconfig}
 clusterCIDR: $pod_range
-hostnameOverride: $node
+hostnameOverride: $at_name
 END
 }
 
 # arguments fills the array args with a daemon's command line. Flags are upstream's where upstream has the thing.
-arguments() { # NAME
-  args=("$bin/hardway-$1")
-  case $1 in
+arguments() { # NAME[@NODE]
+  case $1 in *@*) at "${1#*@}" ;; *) at "$node" ;; esac
+  args=("$bin/hardway-${1%@*}")
+  case ${1%@*} in
     apiserver) args+=(
       --advertise-address="$node_ip" --bind-address=0.0.0.0 --secure-port=6443
       --etcd-data-dir="$state/etcd"
@@ -64,9 +76,10 @@ arguments() { # NAME
       --kubeconfig="$conf/kube-scheduler.kubeconfig" --leader-elect
       --client-ca-file="$pki/ca.pem" --tls-cert-file="$pki/kube-scheduler.pem" --tls-private-key-file="$pki/kube-scheduler-key.pem") ;;
     nodeagent) args+=(
-      --config="$conf/nodeagent.yaml" --kubeconfig="$conf/$node.kubeconfig" --hostname-override="$node" --node-ip="$node_ip"
-      --root-dir="$state/node" --image-dir="$image_store" --state-dir="$node_state" --cluster-cidr="$pod_range") ;;
-    netproxy) args+=(--config="$conf/netproxy.yaml") ;;
-    dns) args+=(--kubeconfig="$conf/hardway-dns.kubeconfig" --node-ip="$node_ip" --cluster-dns="$cluster_dns") ;;
+      --config="$conf/nodeagent$at_suffix.yaml" --kubeconfig="$conf/$at_name.kubeconfig" --hostname-override="$at_name" --node-ip="$at_ip"
+      --root-dir="$at_root" --image-dir="$at_root/images" --state-dir="$at_run" --cluster-cidr="$pod_range") ;;
+    netproxy) args+=(--config="$conf/netproxy$at_suffix.yaml") ;;
+    dns) args+=(
+      --kubeconfig="$conf/hardway-dns.kubeconfig" --hostname-override="$at_name" --node-ip="$at_ip" --cluster-dns="$cluster_dns") ;;
   esac
 }

@@ -11,6 +11,7 @@ set -euo pipefail
 packages=(
   gcc:gcc libc6-dev:- make:make git:git pkg-config:pkg-config libseccomp-dev:- # to build
   openssl:openssl iproute2:ip procps:sysctl                                    # to bring a cluster up
+  nftables:nft                                                                 # several nodes: their way out
   busybox-static:busybox                                                       # test images
   curl:curl jq:jq ca-certificates:-                                            # to look at it, and to fetch modules
 )

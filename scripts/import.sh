@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Brings image archives ("docker save" or OCI layout in a tar) into the node of this checkout's cluster.
+# Brings image archives ("docker save" or OCI layout in a tar) into every node of this checkout's cluster.
 #
 #   import.sh ARCHIVE...
 set -euo pipefail
@@ -9,4 +9,10 @@ need_root import
 for archive in "$@"; do
   [ -f "$archive" ] || fail "$archive: no such file"
 done
-"$bin/hardway-nodeagent" image import --image-dir "$image_store" "$@"
+# Every node has a store of its own: a node agent that clears away what its pods do not use must not clear for others.
+importing=()
+for name in node $(further_nodes); do
+  "$bin/hardway-nodeagent" image import --image-dir "$state/$name/images" "$@" &
+  importing+=($!)
+done
+for pid in "${importing[@]}"; do wait "$pid"; done

@@ -11,7 +11,6 @@ conf=$state/conf
 run=$state/run
 log=$state/log
 node_state=/run/hardway # sandboxes and supervisors of pods: sockets and pinned namespaces, gone after a reboot
-image_store=$state/node/images
 cgroup=hardway
 
 # owner prints the state folder of the cluster whose pods, links and rules are on this machine: their names are the same
@@ -22,6 +21,14 @@ daemons=(apiserver controllers scheduler nodeagent netproxy dns) # in the order 
 service_range=10.32.0.0/24
 pod_range=10.200.0.0/16
 cluster_dns=10.32.0.10
+lan=${HARDWAY_LAN:-10.240.0} # 'make up NODES=n': the network that the nodes share, as three numbers; node k has .k
+
+# further_nodes prints the names of the nodes beyond the first that this cluster has: node2, node3, ...
+further_nodes() {
+  local k count
+  count=$(cat "$conf/nodes" 2>/dev/null) || count=1
+  for ((k = 2; k <= count; k++)); do echo "node$k"; done
+}
 
 fail() { printf '%s: %s\n' "$(basename "$0" .sh)" "$*" >&2; exit 1; }
 
@@ -31,14 +38,17 @@ need_root() {
 
 # argument prints the n-th argument (from 0) of a process, nothing when it is gone.
 argument() { # PID N
-  { tr '\0' '\n' <"/proc/$1/cmdline"; } 2>/dev/null | sed -n "$(($2 + 1))p"
+  local words
+  { mapfile -d '' -t words <"/proc/$1/cmdline"; } 2>/dev/null && echo "${words[$2]:-}"
 }
+
+# A daemon of the first node or of the control plane is called by its name, one of a further node NAME@NODE.
 
 # daemon_pid prints the pid of a daemon of this cluster, if it runs. A pid file alone is not believed: the number may
 # belong to somebody else by now.
 daemon_pid() { # NAME
   local pid
-  pid=$(cat "$run/$1.pid" 2>/dev/null) && [ "$(argument "$pid" 0)" = "$bin/hardway-$1" ] && echo "$pid"
+  pid=$(cat "$run/$1.pid" 2>/dev/null) && [ "$(argument "$pid" 0)" = "$bin/hardway-${1%@*}" ] && echo "$pid"
 }
 
 supervisor_pid() { # NAME

@@ -2,17 +2,29 @@
 # Brings up a cluster on this machine: installs and builds what is missing, makes certificates, starts the daemons,
 # deploys the sample, and says how to reach it. Run again, it starts what is down or was built anew and keeps the rest.
 #
-#   sudo make up          (V=1: show what each step prints)
+#   sudo make up [NODES=n]     (V=1: show what each step prints)
+#
+# NODES=n makes a cluster of n nodes: this machine, and n-1 network namespaces of it (nodes.sh). Without it there are as
+# many as last time, at first one.
 #
 # Everything lies in .hardway/ of the checkout; the daemons are watched by supervise.sh.
 set -euo pipefail
 . "$(dirname "$0")/lib.sh"
 need_root up
-[ "${NODES:-1}" = 1 ] || fail "NODES=$NODES: there is one node for now; more need routes between nodes, which do not exist yet"
+had=$(further_nodes | wc -l) && had=$((had + 1))
+nodes=${NODES:-$had}
+[[ $nodes =~ ^[1-9][0-9]?$ ]] || fail "NODES=$nodes: a number from 1 to 99 is wanted"
 
 certificates() {
-  "$root/scripts/certs.sh" --node "$node=$node_ip" --address "$node_ip" "$pki"
-  "$root/scripts/kubeconfigs.sh" --node "$node" "$pki" "$conf"
+  local name server=https://127.0.0.1:6443 of=() to=()
+  for name in "${names[@]}"; do
+    at "$name"
+    of+=(--node "$name=$at_ip") to+=(--node "$name")
+  done
+  [ "$node_ip" = "$machine_ip" ] || of+=(--address "$machine_ip")
+  [ "$nodes" = 1 ] || server=https://$node_ip:6443
+  "$root/scripts/certs.sh" "${of[@]}" --address "$node_ip" "$pki"
+  "$root/scripts/kubeconfigs.sh" --server "$server" "${to[@]}" "$pki" "$conf"
   cp -p "$conf/admin.kubeconfig" "$state/admin.kubeconfig"
   # Whoever called sudo may use the cluster without it.
   [ -z "${SUDO_UID:-}" ] || chown "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$state/admin.kubeconfig"
@@ -30,7 +42,7 @@ remember_settings() {
 
 import_sample() {
   local stamp=$conf/images.imported want
-  want=$(stat -c '%n %s %Y' "$build"/images/*.tar)
+  want="$nodes: $(stat -c '%n %s %Y' "$build"/images/*.tar)"
   [ "$(cat "$stamp" 2>/dev/null)" != "$want" ] || return 0
   "$root/scripts/import.sh" "$build"/images/*.tar
   echo "$want" >"$stamp"
@@ -52,7 +64,7 @@ check_ports() {
 current() { # NAME ARGUMENT...
   local pid
   supervisor_pid "$1" >/dev/null && pid=$(daemon_pid "$1") || return 1
-  [ "$(stat -Lc %d:%i "/proc/$pid/exe" 2>/dev/null)" = "$(stat -c %d:%i "$bin/hardway-$1")" ] || return 1
+  [ "$(stat -Lc %d:%i "/proc/$pid/exe" 2>/dev/null)" = "$(stat -c %d:%i "$bin/hardway-${1%@*}")" ] || return 1
   cmp -s "/proc/$pid/cmdline" <(printf '%s\0' "${@:2}")
 }
 
@@ -62,7 +74,7 @@ start() { # NAME...
     arguments "$name"
     ! current "$name" "${args[@]}" || continue
     stop_daemon "$name"
-    setsid "$root/scripts/supervise.sh" "$state" "$name" "${args[@]}" </dev/null >/dev/null 2>&1 &
+    "${enter[@]}" setsid "$root/scripts/supervise.sh" "$state" "$name" "${args[@]}" </dev/null >/dev/null 2>&1 &
   done
 }
 
@@ -84,7 +96,7 @@ get() { # PATH of the API: as administrator
   curl -sf --max-time 5 --cacert "$pki/ca.pem" --cert "$pki/admin.pem" --key "$pki/admin-key.pem" "https://127.0.0.1:6443$1"
 }
 api_ready() { get /readyz; }
-node_ready() { get "/api/v1/nodes/$node" | jq -e '.status.conditions[] | select(.type == "Ready" and .status == "True")'; }
+node_ready() { get "/api/v1/nodes/$1" | jq -e '.status.conditions[] | select(.type == "Ready" and .status == "True")'; }
 kubectl() { "$bin/kubectl" --kubeconfig "$state/admin.kubeconfig" "$@"; }
 sample_ip() { kubectl get service hello -o 'jsonpath={.spec.clusterIP}' 2>/dev/null; }
 sample_answers() { curl -sf --max-time 1 "http://$1/" | grep -q '^hello'; }
@@ -97,20 +109,38 @@ deploy_sample() { # once in a cluster's life: whoever deletes it does not want i
 
 all_current() {
   local name args
-  for name in "${daemons[@]}"; do
+  for name in "${wanted[@]}"; do
     arguments "$name"
     current "$name" "${args[@]}" || return 1
   done
 }
 start_control_plane() { start apiserver && wait_for apiserver api_ready; }
-start_the_rest() { start "${daemons[@]:1}"; }
+start_the_rest() { start "${wanted[@]:1}"; }
+nodes_ready() {
+  local name
+  for name in "${names[@]}"; do
+    at "$name"
+    wait_for "nodeagent$at_suffix" node_ready "$name"
+  done
+}
+remove_surplus() {
+  local k
+  for ((k = nodes + 1; k <= had; k++)); do remove_node "$k"; done
+  echo "$nodes" >"$conf/nodes"
+}
+configurations() {
+  local name
+  for name in "${names[@]}"; do configuration "$name"; done
+}
 since() { seconds $(($(now) - begin)); }
 
 whole=$(now)
 step "packages and Go" "$root/scripts/deps.sh"
 step "build (minutes, the first time)" make -C "$root" build
 . "$root/scripts/daemons.sh"
-[ -n "$node_ip" ] || fail "this machine has no IPv4 address. Without a network, give it one:
+. "$root/scripts/clear.sh"
+. "$root/scripts/nodes.sh"
+[ -n "$machine_ip" ] || fail "this machine has no IPv4 address. Without a network, give it one:
   ip link add lan0 type bridge && ip address add 10.0.0.1/24 dev lan0 && ip link set lan0 up"
 mkdir -p "$conf" "$run" "$log" "$state/etcd" && chmod 700 "$conf" "$state/etcd"
 case $(owner) in
@@ -118,9 +148,16 @@ case $(owner) in
   *) fail "the cluster of $(owner) is on this machine, and there can be one only. Take it down first:
   HARDWAY_STATE=$(owner) $root/scripts/down.sh" ;;
 esac
+names=("$node") wanted=("${daemons[@]}") # every node, every daemon
+for ((k = 2; k <= nodes; k++)); do
+  [ "$node" != "node$k" ] || fail "this machine is called $node, like the node that NODES=$nodes would make"
+  names+=("node$k") wanted+=("nodeagent@node$k" "netproxy@node$k" "dns@node$k")
+done
+[ "$nodes" -lt "$had" ] || echo "$nodes" >"$conf/nodes" # before there is anything that 'make down' must find
 check_ports
+step "network of the nodes" make_machines
 step "certificates and kubeconfigs" certificates
-step "configuration" configuration
+step "configuration" configurations
 remember_settings
 step "images of the sample" import_sample
 
@@ -129,9 +166,11 @@ running=''
 begin=$(now)
 step "start the API server" start_control_plane
 api=$(since)
+[ "$nodes" -ge "$had" ] || step "remove nodes beyond $nodes" remove_surplus
 step "start the other daemons" start_the_rest
 step "deploy the sample" deploy_sample
-step "node $node Ready" wait_for nodeagent node_ready
+if [ "$nodes" = 1 ]; then waiting="node $node Ready"; else waiting="$nodes nodes Ready"; fi
+step "$waiting" nodes_ready
 ready=$(since)
 ip=$(sample_ip) || ip=''
 if [ -n "$ip" ]; then
