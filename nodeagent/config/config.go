@@ -37,6 +37,7 @@ type Config struct {
 
 	ClusterCIDR string // of all pods: traffic to it is not translated
 	Bridge      string // name of the pod bridge
+	NetworkMode string // how pods of other nodes are reached
 
 	Kubelet kubelet.KubeletConfiguration // after Load: file, defaults and flags
 	Unused  []string                     // fields of the file that have no effect here
@@ -58,6 +59,7 @@ type overrides struct {
 func Default() *Config {
 	return &Config{
 		RootDir: "/var/lib/kubelet", StateDir: "/run/hardway", ImageDir: "/var/lib/hardway/images", ClusterCIDR: "10.200.0.0/16",
+		NetworkMode: "vxlan",
 	}
 }
 
@@ -77,6 +79,7 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.flags.podCIDR, "pod-cidr", "", "addresses for pods of this node, if the Node object gets none")
 	fs.StringVar(&c.ClusterCIDR, "cluster-cidr", c.ClusterCIDR, "addresses of all pods of the cluster")
 	fs.StringVar(&c.Bridge, "pod-bridge", c.Bridge, "name of the bridge that pods are connected to (default hw0)")
+	fs.StringVar(&c.NetworkMode, "network-mode", c.NetworkMode, "how pods of other nodes are reached: vxlan, route (nodes share a link), none (somebody else routes)")
 	fs.StringVar(&c.flags.address, "address", "", "address to serve on")
 	fs.Int32Var(&c.flags.port, "port", 0, "port to serve on")
 	fs.StringVar(&c.flags.healthzAddress, "healthz-bind-address", "", "address of the plain health port")
@@ -277,6 +280,7 @@ func (c *Config) validate() error {
 	if p := k.CrashLoopBackOff.MaxContainerRestartPeriod; p != nil {
 		add(p.Duration < time.Second || p.Duration > 5*time.Minute, "crashLoopBackOff.maxContainerRestartPeriod must be between 1s and 5m")
 	}
+	add(!slices.Contains([]string{"vxlan", "route", "none"}, c.NetworkMode), "--network-mode %q must be vxlan, route or none", c.NetworkMode)
 	for name, list := range map[string]map[string]string{"systemReserved": k.SystemReserved, "kubeReserved": k.KubeReserved} {
 		for r, v := range list {
 			_, err := resource.ParseQuantity(v)

@@ -35,6 +35,7 @@ type Bridge struct {
 	cfg    Config
 	ready  bool
 	bridge netlink.Link
+	peers  []Peer // nil: not told yet
 }
 
 // Open reads what is noted in dir. Nothing is changed before Setup.
@@ -88,6 +89,9 @@ func (b *Bridge) setup(ctx context.Context, c Config) error {
 		return err
 	}
 	b.cfg, b.ready = c, true
+	if err := b.connect(); err != nil {
+		return fmt.Errorf("connect to other nodes: %w", err)
+	}
 	return ctx.Err()
 }
 
@@ -103,27 +107,22 @@ func complete(c Config) (Config, error) {
 	case !c.ClusterCIDR.Addr().Is4():
 		return c, fmt.Errorf("cluster CIDR %s: need an IPv4 range", c.ClusterCIDR)
 	}
-	if c.MTU == 0 {
-		c.MTU = defaultMTU()
+	if c.Mode = cmp.Or(c.Mode, VXLAN); c.MTU == 0 {
+		c.MTU = defaultMTU(c)
 	}
 	return c, nil
 }
 
-// defaultMTU is that of the link the default route uses.
-func defaultMTU() int {
-	routes, err := retry(func() ([]netlink.Route, error) { return netlink.RouteList(nil, netlink.FAMILY_V4) })
-	if err != nil {
-		return 1500
+// defaultMTU is that of the link between the nodes, less what the overlay adds to a packet.
+func defaultMTU(c Config) int {
+	mtu := 1500
+	if l, err := underlay(c.NodeIP); err == nil {
+		mtu = l.Attrs().MTU
 	}
-	for _, r := range routes {
-		if r.Dst != nil && !r.Dst.IP.IsUnspecified() {
-			continue
-		}
-		if l, err := netlink.LinkByIndex(r.LinkIndex); err == nil {
-			return l.Attrs().MTU
-		}
+	if c.Mode == VXLAN {
+		mtu -= overlayCost
 	}
-	return 1500
+	return mtu
 }
 
 // retry repeats a netlink dump that a concurrent change interrupted.
@@ -373,7 +372,7 @@ func (b *Bridge) reprogram() error {
 // Pods that are still attached lose their connection.
 func Teardown(_ context.Context, dir string, bridge string) error {
 	bridge = cmp.Or(bridge, DefaultBridge)
-	errs := []error{unprogram()}
+	errs := []error{unprogram(), setRoutes(nil), removeOverlay()}
 	if br, err := netlink.LinkByName(bridge); err == nil {
 		links, err := retry(netlink.LinkList)
 		errs = append(errs, err)

@@ -3,11 +3,12 @@
 // range and a default route to the bridge. A pod's address has no subnet, so even traffic between two pods of one node is
 // routed by the node: whatever the node's firewall translates on the way there it also sees on the way back, whether or
 // not the kernel shows bridged packets to the firewall (net.bridge.bridge-nf-call-iptables). Traffic that leaves the
-// cluster gets the node's address.
+// cluster gets the node's address. Pods of other nodes are reached through an overlay or by plain routes, made from the
+// Node objects alone (SetPeers); both ends see each other's own address.
 //
 // What is kept on disk is one file per address in use and one per pod, each written in one step; links and rules are
-// derived from them and can always be made again. All names are ours: the bridge, links starting with "hw" on it, the
-// nftables table hardway-pods. Teardown removes them and restores the kernel settings that were changed.
+// derived from them and can always be made again. All names are ours: the bridge, links starting with "hw", routes with
+// protocol 72, the nftables table hardway-pods. Teardown removes them and restores the kernel settings that were changed.
 package network
 
 import (
@@ -44,7 +45,9 @@ type Config struct {
 	PodCIDR     netip.Prefix // of this node, IPv4
 	ClusterCIDR netip.Prefix // of all pods; traffic to it keeps the pod's address
 	Bridge      string       // name of the bridge; empty: hw0
-	MTU         int          // of every pod link; 0: that of the node's default route, or 1500
+	NodeIP      netip.Addr   // where other nodes reach this one
+	Mode        Mode         // how pods of other nodes are reached; empty: VXLAN
+	MTU         int          // of every pod link; 0: what fits through the link that has NodeIP
 }
 
 // ErrNotReady says that the node has no pod range yet, so Setup was not called.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"net/netip"
 	"net/url"
 	"os"
 	"path/filepath"
@@ -104,6 +103,9 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	g.Add("probes", a.prober.Run)
 	g.Add("pods", a.runPods)
 	g.Add("network", a.runNetwork)
+	if cfg.NetworkMode != string(network.None) {
+		g.Add("peers", a.runPeers)
+	}
 	g.Add("node", a.node.Run)
 	g.Add("lease", (&node.Lease{
 		API: leases{a.api}, Node: cfg.Hostname, UID: a.nodeUID, Seconds: cfg.Kubelet.NodeLeaseDurationSeconds, Log: log.Named("lease"),
@@ -267,58 +269,6 @@ func (a *agent) runPods(ctx context.Context) error {
 	g.Add("source", source.Run)
 	g.Add("observer", observe.New(a.runtime, a.workers, a.log.Named("observe"), a.reg).Run)
 	return g.Run(ctx)
-}
-
-// runNetwork sets the pod network up as soon as the node has a range of addresses.
-func (a *agent) runNetwork(ctx context.Context) error {
-	ranges := make(chan string, 1)
-	offer := func(n *corev1.Node) {
-		cidr := a.cfg.Kubelet.PodCIDR
-		if n != nil && n.Spec.PodCIDR != "" {
-			cidr = n.Spec.PodCIDR
-		}
-		select {
-		case <-ranges:
-		default:
-		}
-		if cidr != "" {
-			ranges <- cidr
-		}
-	}
-	a.informer.node.OnChange(func(_, now *corev1.Node) { offer(now) })
-	current := ""
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case cidr := <-ranges:
-			if cidr == current {
-				continue
-			}
-			if err := a.setUpNetwork(ctx, cidr); err != nil {
-				a.log.Error("pod network", zap.String("podCIDR", cidr), zap.Error(err))
-				a.setReady(fmt.Errorf("network not ready: %w", err))
-			} else {
-				current = cidr
-				a.log.Info("pod network ready", zap.String("podCIDR", cidr))
-				a.setReady(nil)
-			}
-			a.node.Poke()
-			a.workers.WakeAll()
-		}
-	}
-}
-
-func (a *agent) setUpNetwork(ctx context.Context, cidr string) error {
-	p, err := netip.ParsePrefix(cidr)
-	if err != nil {
-		return err
-	}
-	all, err := netip.ParsePrefix(a.cfg.ClusterCIDR)
-	if err != nil {
-		return err
-	}
-	return a.network.Setup(ctx, network.Config{PodCIDR: p, ClusterCIDR: all, Bridge: a.cfg.Bridge})
 }
 
 func (a *agent) setReady(err error) { a.ready.Store(&err) }
