@@ -11,15 +11,13 @@ in_cgroups() { # CGROUP...
   done | sort -un
 }
 
-# supervisors prints the pods' supervisors: programs from this checkout that keep a pod below one of the folders.
+# supervisors prints the pods' supervisors: what the node agent has started to keep a pod below one of the folders.
 supervisors() { # DIR...
-  local proc exe pod dir
+  local proc dir words
   for proc in /proc/[0-9]*; do
-    exe=$(readlink "$proc/exe" 2>/dev/null) || continue
-    case ${exe% (deleted)} in "$bin/hardway-supervisor" | "$bin/hardway-nodeagent") ;; *) continue ;; esac
-    pod=$(argument "${proc#/proc/}" 2)
+    command_of "${proc#/proc/}" && [ "${words[1]:-}" = supervisor ] || continue
     for dir in "$@"; do
-      case $pod in "$dir"/pods/*) echo "${proc#/proc/}" ;; esac
+      case ${words[2]:-} in "$dir"/pods/*) echo "${proc#/proc/}" ;; esac
     done
   done
 }

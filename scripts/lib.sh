@@ -36,31 +36,33 @@ need_root() {
   [ "$(id -u)" = 0 ] || fail "pods, networks and mounts need root: run 'sudo make $1'"
 }
 
-# argument prints the n-th argument (from 0) of a process, nothing when it is gone.
-argument() { # PID N
-  local words
-  { mapfile -d '' -t words <"/proc/$1/cmdline"; } 2>/dev/null && echo "${words[$2]:-}"
+# command_of sets words to the command line of a process; it fails when the process is gone.
+command_of() { # PID
+  { mapfile -d '' -t words <"/proc/$1/cmdline"; } 2>/dev/null && [ ${#words[@]} -gt 0 ]
 }
 
 # A daemon of the first node or of the control plane is called by its name, one of a further node NAME@NODE.
 
-# daemon_pid prints the pid of a daemon of this cluster, if it runs. A pid file alone is not believed: the number may
+# find_daemon sets pid to that of a daemon of this cluster, if it runs. A pid file alone is not believed: the number may
 # belong to somebody else by now.
-daemon_pid() { # NAME
-  local pid
-  pid=$(cat "$run/$1.pid" 2>/dev/null) && [ "$(argument "$pid" 0)" = "$bin/hardway-${1%@*}" ] && echo "$pid"
+find_daemon() { # NAME
+  local words
+  pid=''
+  { read -r pid <"$run/$1.pid"; } 2>/dev/null && command_of "$pid" && [ "${words[0]}" = "$bin/hardway-${1%@*}" ]
 }
 
-supervisor_pid() { # NAME
-  local pid
-  pid=$(cat "$run/$1.supervisor.pid" 2>/dev/null) && [ "$(argument "$pid" 1)" = "$root/scripts/supervise.sh" ] &&
-    [ "$(argument "$pid" 2)" = "$state" ] && [ "$(argument "$pid" 3)" = "$1" ] && echo "$pid"
+# find_supervisor does so for what watches it.
+find_supervisor() { # NAME
+  local words
+  pid=''
+  { read -r pid <"$run/$1.supervisor.pid"; } 2>/dev/null && command_of "$pid" &&
+    [ "${words[*]:1:3}" = "$root/scripts/supervise.sh $state $1" ]
 }
 
 # runs tells whether a process is there and not merely waiting to be collected by its parent.
 runs() { # PID
   local stat
-  { stat=$(cat "/proc/$1/stat"); } 2>/dev/null && [[ ${stat##*) } != Z* ]]
+  { read -r stat <"/proc/$1/stat"; } 2>/dev/null && [[ ${stat##*) } != Z* ]]
 }
 
 # gone waits until a process has ended, up to a number of seconds.
@@ -74,9 +76,10 @@ gone() { # PID SECONDS
 
 # stop_daemon ends a daemon and its supervisor; the daemon has 20 s to do it in peace.
 stop_daemon() { # NAME
-  local supervisor daemon
-  supervisor=$(supervisor_pid "$1") || supervisor=''
-  daemon=$(daemon_pid "$1") || daemon=''
+  local supervisor='' daemon='' pid
+  ! find_supervisor "$1" || supervisor=$pid
+  ! find_daemon "$1" || daemon=$pid
+  [ -n "$supervisor$daemon" ] || return 0
   [ -z "$supervisor" ] || kill -TERM "$supervisor" 2>/dev/null || true
   [ -n "$supervisor" ] || [ -z "$daemon" ] || kill -TERM "$daemon" 2>/dev/null || true
   if [ -n "$daemon" ] && ! gone "$daemon" 20; then

@@ -55,8 +55,9 @@ remove_node() { # K
   local daemon
   at "node$1"
   for daemon in dns netproxy nodeagent; do stop_daemon "$daemon$at_suffix"; done
-  kubectl delete node "$at_name" --ignore-not-found
   end_pods "$at_cgroup" "$at_run"
+  kubectl delete pods --all-namespaces --field-selector "spec.nodeName=$at_name" --force --wait=false
+  kubectl delete node "$at_name" --ignore-not-found
   unmount_below "$at_root" "$at_run"
   remove_cgroup "$at_cgroup"
   ip link delete "hwlan$1" 2>/dev/null || true

@@ -53,7 +53,7 @@ check_ports() {
   local pair port holder
   for pair in 6443:apiserver 10250:nodeagent 10257:controllers 10259:scheduler 10249:netproxy 10256:netproxy; do
     port=${pair%:*}
-    ! daemon_pid "${pair#*:}" >/dev/null || continue
+    ! find_daemon "${pair#*:}" || continue
     holder=$(ss -Hltnp "sport = :$port" | sed -n 's/.*users:((\(.*\)))/\1/p;q')
     [ -z "$holder" ] ||
       fail "port $port, wanted by ${pair#*:}, is in use by $holder. Another cluster? 'sudo make down' in its checkout ends it"
@@ -62,10 +62,9 @@ check_ports() {
 
 # current tells whether a daemon runs with these arguments from the program that is on disk now.
 current() { # NAME ARGUMENT...
-  local pid
-  supervisor_pid "$1" >/dev/null && pid=$(daemon_pid "$1") || return 1
-  [ "$(stat -Lc %d:%i "/proc/$pid/exe" 2>/dev/null)" = "$(stat -c %d:%i "$bin/hardway-${1%@*}")" ] || return 1
-  cmp -s "/proc/$pid/cmdline" <(printf '%s\0' "${@:2}")
+  local pid words want=("${@:2}")
+  find_supervisor "$1" && find_daemon "$1" || return 1
+  [ "/proc/$pid/exe" -ef "$bin/hardway-${1%@*}" ] && command_of "$pid" && [ "${words[*]@Q}" = "${want[*]@Q}" ]
 }
 
 start() { # NAME...
@@ -83,7 +82,7 @@ wait_for() { # DAEMON COMMAND...
   local daemon=$1 end=$((SECONDS + 60))
   shift
   until "$@" >/dev/null 2>&1; do
-    if [ $SECONDS -ge $end ] || { ! supervisor_pid "$daemon" >/dev/null && [ $SECONDS -gt $((end - 58)) ]; }; then
+    if [ $SECONDS -ge $end ] || { ! find_supervisor "$daemon" && [ $SECONDS -gt $((end - 58)) ]; }; then
       echo "gave up; the end of $log/$daemon.log:"
       tail -n 15 "$log/$daemon.log" 2>/dev/null || true
       return 1
