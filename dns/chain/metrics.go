@@ -67,7 +67,7 @@ func (m *Metrics) observe(kind uint16, p Peer, by string, rcode, size int, took 
 		i++
 	}
 	tcp := index(p.TCP)
-	m.requests[tcp][index(p.IPv6)][i].Inc()
+	m.requests[tcp][index(p.Addr.Is6())][i].Inc()
 	m.responses[by][rcode].Inc()
 	m.sizes[tcp].Observe(float64(size))
 	m.took.Observe(took.Seconds())

@@ -3,6 +3,7 @@ package chain
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"runtime/debug"
 	"sync/atomic"
 	"time"
@@ -30,7 +31,7 @@ type Resolver struct {
 // Peer is what matters about a client.
 type Peer struct {
 	TCP  bool
-	IPv6 bool
+	Addr netip.Addr
 }
 
 // maxTCP is the longest answer that fits a TCP message.

@@ -1,6 +1,7 @@
 // Package serve receives queries over UDP and TCP and sends the answers.
 //
-// Over UDP there is one socket for each core (SO_REUSEPORT), each with one goroutine that answers from memory without leaving it; queries that have
+// Over UDP there is one socket for each core (SO_REUSEPORT), each with one goroutine that receives queries and sends answers in batches, one system
+// call for each, and answers from memory without leaving the goroutine; queries that have
 // to wait for somebody get a goroutine of their own. All numbers of such goroutines and of connections are bounded: past the bound, a query
 // gets SERVFAIL at once, and a connection is closed.
 package serve
@@ -12,6 +13,7 @@ import (
 	"net"
 	"net/netip"
 	"runtime"
+	"slices"
 	"sync"
 	"syscall"
 
@@ -117,44 +119,55 @@ func (s *Server) close() error {
 // serveUDP answers the queries of one socket.
 func (s *Server) serveUDP(ctx context.Context, c *net.UDPConn, wg *sync.WaitGroup) error {
 	var scratch wire.Scratch
-	query, out := make([]byte, 4096), make([]byte, 0, 4096)
+	b, err := newBatch(c)
+	if err != nil {
+		return fmt.Errorf("serve UDP: %w", err)
+	}
 	for {
-		n, from, err := c.ReadFromUDPAddrPort(query)
+		err := b.receive()
 		if ctx.Err() != nil {
 			return nil //nolint:nilerr // closed because the server stops
 		}
-		if err != nil {
-			if errors.Is(err, net.ErrClosed) {
-				return err
-			}
-			continue // such as an ICMP error for an earlier answer
+		if errors.Is(err, net.ErrClosed) {
+			return err
 		}
-		peer := chain.Peer{IPv6: from.Addr().Unmap().Is6()}
-		answer, done := s.resolver.Now(out[:0], query[:n], &scratch, peer)
-		if !done {
-			select {
-			case s.waiting <- struct{}{}:
-				later := append([]byte(nil), query[:n]...)
-				wg.Go(func() {
-					defer func() { <-s.waiting }()
-					s.send(c, s.resolver.Later(ctx, nil, later, peer), from)
-				})
-				continue
-			default:
-				answer = fail(out[:0], query[:n], &scratch)
+		// Any other error is such as an ICMP message for an earlier answer, and b is empty.
+		answers := 0
+		for i := range b.n {
+			if answer := s.answerUDP(ctx, c, b, i, &scratch, wg); len(answer) > 0 {
+				b.put(answers, i, answer)
+				answers++
 			}
 		}
-		s.send(c, answer, from)
+		if err := b.send(answers); err != nil {
+			s.log.Debug("send answers", zap.Error(err))
+		}
 	}
 }
 
-func (s *Server) send(c *net.UDPConn, answer []byte, to netip.AddrPort) {
-	if len(answer) == 0 {
-		return
+// answerUDP answers one query of a batch, or has it answered later.
+func (s *Server) answerUDP(ctx context.Context, c *net.UDPConn, b *batch, i int, scratch *wire.Scratch, wg *sync.WaitGroup) []byte {
+	from := b.peer(i)
+	peer := chain.Peer{Addr: from.Addr().Unmap()}
+	answer, done := s.resolver.Now(b.room(i), b.query(i), scratch, peer)
+	if done {
+		return answer
 	}
-	if _, err := c.WriteToUDPAddrPort(answer, to); err != nil {
-		s.log.Debug("send answer", zap.Stringer("client", to), zap.Error(err))
+	select {
+	case s.waiting <- struct{}{}:
+	default:
+		return fail(b.room(i), b.query(i), scratch)
 	}
+	query := slices.Clone(b.query(i))
+	wg.Go(func() {
+		defer func() { <-s.waiting }()
+		if answer := s.resolver.Later(ctx, nil, query, peer); len(answer) > 0 {
+			if _, err := c.WriteToUDPAddrPort(answer, from); err != nil {
+				s.log.Debug("send answer", zap.Stringer("client", from), zap.Error(err))
+			}
+		}
+	})
+	return nil
 }
 
 // fail is SERVFAIL.

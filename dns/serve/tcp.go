@@ -57,7 +57,7 @@ func (s *Server) serveConn(ctx context.Context, c net.Conn) {
 		_ = c.Close()
 	}()
 	from, _ := netip.ParseAddrPort(c.RemoteAddr().String())
-	peer := chain.Peer{TCP: true, IPv6: from.Addr().Unmap().Is6()}
+	peer := chain.Peer{TCP: true, Addr: from.Addr().Unmap()}
 	var scratch wire.Scratch
 	var size [2]byte
 	var query, out, framed []byte
