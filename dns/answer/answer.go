@@ -14,9 +14,6 @@ import (
 	"hardway/dns/zone"
 )
 
-// TTL is how long others may remember a record, in seconds. Changes reach this daemon within milliseconds, and clients within this time.
-const TTL = 5
-
 // Version is what dns-version tells: the specification that the names follow.
 const Version = "1.1.0"
 
@@ -59,10 +56,10 @@ type asker struct {
 }
 
 // header is for records of the name that was asked for.
-func (a asker) header(kind uint16) dns.RR_Header { return header(a.Name, kind) }
+func (a asker) header(kind uint16) dns.RR_Header { return a.headerOf(a.Name, kind) }
 
-func header(name string, kind uint16) dns.RR_Header {
-	return dns.RR_Header{Name: name, Rrtype: kind, Class: dns.ClassINET, Ttl: TTL}
+func (a asker) headerOf(name string, kind uint16) dns.RR_Header {
+	return dns.RR_Header{Name: name, Rrtype: kind, Class: dns.ClassINET, Ttl: a.zone.Says.TTL}
 }
 
 // wants reports whether the question asks for a type.
@@ -88,8 +85,8 @@ func (a asker) exists(yes bool) Reply {
 }
 
 func (a asker) soa() dns.RR {
-	return &dns.SOA{Hdr: header(a.zone.Domain, dns.TypeSOA), Ns: "ns.dns." + a.zone.Domain, Mbox: "hostmaster." + a.zone.Domain, Serial: a.zone.Serial,
-		Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: TTL}
+	return &dns.SOA{Hdr: a.headerOf(a.zone.Domain, dns.TypeSOA), Ns: "ns.dns." + a.zone.Domain, Mbox: "hostmaster." + a.zone.Domain, Serial: a.zone.Serial,
+		Refresh: 7200, Retry: 1800, Expire: 86400, Minttl: a.zone.Says.TTL}
 }
 
 // apex answers for the domain itself.
@@ -238,7 +235,7 @@ func (a asker) srv(s *zone.Service, name string, wanted func(zone.Port) bool) (R
 		for _, addr := range t.addrs {
 			if key := t.name + addr.String(); !seen[key] {
 				seen[key] = true
-				reply.Extra = append(reply.Extra, address(t.name, addr))
+				reply.Extra = append(reply.Extra, a.address(t.name, addr))
 			}
 		}
 	}
@@ -261,9 +258,11 @@ func hasProtocol(s *zone.Service, proto string) bool {
 	return false
 }
 
-// pod answers for 1-2-3-4.namespace.pod. The address is in the name: whether a pod has it is not looked at.
+// pod answers for 1-2-3-4.namespace.pod. The address is in the name; whether a pod has it is looked at if the zone says so.
 func (a asker) pod(labels []string) Reply {
 	switch {
+	case a.zone.Says.Pods == zone.PodsOff:
+		return a.missing()
 	case len(labels) == 0:
 		return a.found()
 	case len(labels) > 2 || !a.zone.Namespace(labels[len(labels)-1]):
@@ -275,7 +274,7 @@ func (a asker) pod(labels []string) Reply {
 	if err != nil {
 		addr, err = netip.ParseAddr(strings.ReplaceAll(labels[0], "-", ":"))
 	}
-	if err != nil {
+	if err != nil || a.zone.Says.Pods == zone.PodsVerified && !a.zone.Pod(zone.Pod{Namespace: labels[1], Addr: addr}) {
 		return a.missing()
 	}
 	return a.found(a.addresses(a.Name, []netip.Addr{addr})...)
@@ -297,15 +296,15 @@ func (a asker) addresses(name string, addrs []netip.Addr) []dns.RR {
 	var records []dns.RR
 	for _, addr := range addrs {
 		if addr.Is4() && a.wants(dns.TypeA) || addr.Is6() && a.wants(dns.TypeAAAA) {
-			records = append(records, address(name, addr))
+			records = append(records, a.address(name, addr))
 		}
 	}
 	return records
 }
 
-func address(name string, addr netip.Addr) dns.RR {
+func (a asker) address(name string, addr netip.Addr) dns.RR {
 	if addr.Is4() {
-		return &dns.A{Hdr: header(name, dns.TypeA), A: addr.AsSlice()}
+		return &dns.A{Hdr: a.headerOf(name, dns.TypeA), A: addr.AsSlice()}
 	}
-	return &dns.AAAA{Hdr: header(name, dns.TypeAAAA), AAAA: addr.AsSlice()}
+	return &dns.AAAA{Hdr: a.headerOf(name, dns.TypeAAAA), AAAA: addr.AsSlice()}
 }

@@ -112,6 +112,35 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+func TestOptions(t *testing.T) {
+	pod := zone.Pod{Namespace: "default", Addr: netip.MustParseAddr("10.200.0.9")}
+	z := testZone().Update(zone.Changes{Pods: map[zone.Pod]bool{pod: true}, Synced: true})
+	for _, test := range []struct {
+		name, question string
+		options        zone.Options
+		want           string
+	}{
+		{"another TTL", "plain.default.svc.cluster.local.", zone.Options{TTL: 30}, "plain.default.svc.cluster.local. 30 IN A 10.32.0.21"},
+		{"a pod that is there", "10-200-0-9.default.pod.cluster.local.", zone.Options{Pods: zone.PodsVerified}, "10-200-0-9.default.pod.cluster.local. 0 IN A 10.200.0.9"},
+		{"a pod that is not there", "10-200-0-8.default.pod.cluster.local.", zone.Options{Pods: zone.PodsVerified}, "NXDOMAIN"},
+		{"a pod of another namespace", "10-200-0-9.bare.pod.cluster.local.", zone.Options{Pods: zone.PodsVerified}, "NXDOMAIN"},
+		{"a namespace of pods", "default.pod.cluster.local.", zone.Options{Pods: zone.PodsVerified}, "NODATA"},
+		{"no pod records", "10-200-0-9.default.pod.cluster.local.", zone.Options{Pods: zone.PodsOff}, "NXDOMAIN"},
+		{"no pod records at all", "pod.cluster.local.", zone.Options{Pods: zone.PodsOff}, "NXDOMAIN"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			r, ours := To(z.With(test.options), Question{test.question, dns.TypeA})
+			if got := text(r, ours); got != test.want {
+				t.Errorf("got  %s\nwant %s", got, test.want)
+			}
+		})
+	}
+	z = z.Update(zone.Changes{Pods: map[zone.Pod]bool{pod: false}})
+	if z.Pod(pod) {
+		t.Error("the pod is still there")
+	}
+}
+
 func text(r Reply, ours bool) string {
 	if !ours {
 		return "not ours"

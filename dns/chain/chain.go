@@ -1,9 +1,11 @@
 // Package chain turns queries into answers through an ordered list of handlers.
 //
-//	packed query ─▶ cache ─▶ cluster ─▶ forward
-//	                  │         │          └ asks upstream servers, and waits
-//	                  │         └ answers from the zone in memory, at once
-//	                  └ packed answers to the same question, at once
+//	packed query ─▶ limiter ─▶ cache ─▶ autopath ─▶ cluster ─▶ loop ─▶ forward
+//	                             │         │           │         │        └ asks upstream servers, and waits
+//	                             │         │           │         └ knows one name: a question for it came from here
+//	                             │         │           └ answers from the zone in memory, at once
+//	                             │         └ goes on with the client's search path where the cluster says no
+//	                             └ packed answers to the same question, at once
 //
 // [Resolver.Now] gives the answers that need no waiting, without leaving the caller's goroutine; all others are for [Resolver.Later].
 package chain
@@ -11,6 +13,7 @@ package chain
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/miekg/dns"
@@ -39,6 +42,9 @@ const WhileZoneLasts = time.Duration(-1)
 // ErrNotMine passes a question on to the next handler.
 var ErrNotMine = errors.New("not this handler's question")
 
+// ErrNotRemembered is in the chain of errors that say something about this server rather than about a name.
+var ErrNotRemembered = errors.New("not remembered")
+
 // Handler answers questions or passes them on with ErrNotMine. Any other error becomes SERVFAIL.
 type Handler interface {
 	Handle(ctx context.Context, q Question) (Answer, error)
@@ -62,4 +68,13 @@ func (c Chain) Handle(ctx context.Context, q Question) (Answer, error) {
 func Reply(q Question, rcode int) *dns.Msg {
 	return &dns.Msg{MsgHdr: dns.MsgHdr{Response: true, RecursionAvailable: true, Rcode: rcode},
 		Question: []dns.Question{{Name: q.Name, Qtype: q.Type, Qclass: dns.ClassINET}}}
+}
+
+// Within reports whether a name is a domain or lies below it; both are in lower case and end in a dot.
+func Within(name, domain string) bool {
+	if domain == "." || name == domain {
+		return true
+	}
+	rest, below := strings.CutSuffix(name, domain)
+	return below && strings.HasSuffix(rest, ".")
 }

@@ -14,6 +14,8 @@ import (
 
 // Config is the whole configuration.
 type Config struct {
+	// File is a configuration in CoreDNS's language, read again when it changes; empty: the flags say all.
+	File       string
 	Kubeconfig string // empty: in-cluster
 	NodeName   string // default: the host name
 	NodeIP     string // this node's InternalIP; default for Listen and what is published
@@ -43,6 +45,8 @@ func Default() *Config {
 
 // Flags binds the configuration to flags.
 func (c *Config) Flags(fs *pflag.FlagSet) {
+	fs.StringVar(&c.File, "config", c.File, "Corefile with what is answered and where the rest is forwarded, read again when it changes")
+	fs.StringVar(&c.File, "conf", c.File, "the same, as CoreDNS calls it")
 	fs.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "path of a kubeconfig file; without one, the pod's own service account is used")
 	fs.StringVar(&c.NodeName, "hostname-override", c.NodeName, "name of this machine's Node (default: the host name)")
 	fs.StringVar(&c.NodeIP, "node-ip", c.NodeIP, "this node's address: where pods reach the server")
@@ -96,6 +100,9 @@ func (c *Config) Validate() error {
 	address("cluster-dns", c.ClusterDNS, c.Publish)
 	if strings.Trim(c.Domain, ".") == "" {
 		problems = append(problems, errors.New("--cluster-domain must not be empty"))
+	}
+	if c.File != "" && len(c.Upstream) > 0 {
+		problems = append(problems, errors.New("--upstream: the forward lines of --config say it"))
 	}
 	for _, u := range c.Upstream {
 		host, _, err := net.SplitHostPort(u)

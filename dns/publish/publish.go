@@ -36,7 +36,7 @@ const (
 	retryMost  = 10 * time.Second
 	// goodbye bounds the removal of the slice at exit.
 	goodbye = 2 * time.Second
-	// linger is how long the server still answers after the slice is gone: for proxies to hear of it.
+	// linger is how long the server still answers after the slice is gone, at least: for proxies to hear of it.
 	linger = 300 * time.Millisecond
 )
 
@@ -47,6 +47,8 @@ type Endpoint struct {
 	Port       uint16
 	Metrics    uint16 // 0: none
 	ClusterDNS netip.Addr
+	// Linger is how long the server still answers after it has taken its endpoint away; at least 300 ms.
+	Linger func() time.Duration
 }
 
 // Publisher keeps the published objects as they should be.
@@ -287,17 +289,14 @@ func (p *Publisher) ensurePeers(ctx context.Context) error {
 
 // leave takes the endpoint away and gives proxies a moment to hear of it.
 func (p *Publisher) leave(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, goodbye)
+	limited, cancel := context.WithTimeout(ctx, goodbye)
 	defer cancel()
-	err := client.EndpointSlices.Delete(ctx, p.api, Namespace, p.sliceName(), metav1.DeleteOptions{})
+	err := client.EndpointSlices.Delete(limited, p.api, Namespace, p.sliceName(), metav1.DeleteOptions{})
 	if err != nil && !apierrors.IsNotFound(err) {
 		p.log.Warn("the endpoint stays published", zap.Error(err))
 		return nil
 	}
-	select {
-	case <-time.After(linger):
-	case <-ctx.Done():
-	}
+	<-time.After(max(linger, p.own.Linger()))
 	return nil
 }
 

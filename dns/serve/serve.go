@@ -2,19 +2,21 @@
 //
 // Over UDP there is one socket for each core (SO_REUSEPORT), each with one goroutine that receives queries and sends answers in batches, one system
 // call for each, and answers from memory without leaving the goroutine; queries that have
-// to wait for somebody get a goroutine of their own. All numbers of such goroutines and of connections are bounded: past the bound, a query
-// gets SERVFAIL at once, and a connection is closed.
+// to wait for somebody get a goroutine of their own. All numbers of such goroutines and of connections are bounded, and no client may have more than a
+// quarter of the goroutines: past the bound, a query gets SERVFAIL at once, and a connection is closed.
 package serve
 
 import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"net"
 	"net/netip"
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"syscall"
 
 	"go.uber.org/zap"
@@ -27,6 +29,7 @@ import (
 // Limits of the server.
 const (
 	maxWaiting = 2000    // queries that wait for an answer from elsewhere
+	clients    = 1024    // told apart when places to wait are shared out; two that fall on one count as one
 	maxConns   = 1000    // TCP connections
 	socketRead = 4 << 20 // bytes of queries that may wait in a UDP socket
 )
@@ -44,13 +47,15 @@ type Server struct {
 	udp      []*net.UDPConn
 	tcp      net.Listener
 	waiting  chan struct{} // a slot for each query that waits
-	conns    chan struct{} // a slot for each connection
+	seed     maphash.Seed
+	shares   [clients]atomic.Int32 // how many of them each client has
+	conns    chan struct{}         // a slot for each connection
 }
 
 // Listen opens the sockets. Port 0 takes a free one, the same for UDP and TCP. The address must be one of this machine, not the unspecified one:
 // over UDP, answers would leave from another address than the one that was asked.
 func Listen(ctx context.Context, at netip.AddrPort, resolver Resolver, log *zap.Logger) (*Server, error) {
-	s := &Server{resolver: resolver, log: log, waiting: make(chan struct{}, maxWaiting), conns: make(chan struct{}, maxConns)}
+	s := &Server{resolver: resolver, log: log, seed: maphash.MakeSeed(), waiting: make(chan struct{}, maxWaiting), conns: make(chan struct{}, maxConns)}
 	l := net.ListenConfig{Control: shareable}
 	tcp, err := (&net.ListenConfig{}).Listen(ctx, "tcp", at.String())
 	if err != nil {
@@ -153,14 +158,13 @@ func (s *Server) answerUDP(ctx context.Context, c *net.UDPConn, b *batch, i int,
 	if done {
 		return answer
 	}
-	select {
-	case s.waiting <- struct{}{}:
-	default:
+	free, ok := s.wait(peer)
+	if !ok {
 		return fail(b.room(i), b.query(i), scratch)
 	}
 	query := slices.Clone(b.query(i))
 	wg.Go(func() {
-		defer func() { <-s.waiting }()
+		defer free()
 		if answer := s.resolver.Later(ctx, nil, query, peer); len(answer) > 0 {
 			if _, err := c.WriteToUDPAddrPort(answer, from); err != nil {
 				s.log.Debug("send answer", zap.Stringer("client", from), zap.Error(err))
@@ -168,6 +172,25 @@ func (s *Server) answerUDP(ctx context.Context, c *net.UDPConn, b *batch, i int,
 		}
 	})
 	return nil
+}
+
+// wait takes a place for a query that has to wait; the caller gives it back. No client has more than its share of the places.
+func (s *Server) wait(p chain.Peer) (free func(), ok bool) {
+	mine := &s.shares[maphash.Comparable(s.seed, p.Addr)%clients]
+	if mine.Add(1) > maxWaiting/4 {
+		mine.Add(-1)
+		return nil, false
+	}
+	select {
+	case s.waiting <- struct{}{}:
+		return func() {
+			<-s.waiting
+			mine.Add(-1)
+		}, true
+	default:
+		mine.Add(-1)
+		return nil, false
+	}
 }
 
 // fail is SERVFAIL.

@@ -1,6 +1,6 @@
 // Package state follows the API and tells the zone what changed.
 //
-// It watches Services, EndpointSlices and Namespaces. Events only mark names; what a change says is read from the informers at that moment, so it
+// It watches Services, EndpointSlices and Namespaces, and Pods where pod records are verified. Events only mark names; what a change says is read from the informers at that moment, so it
 // is never older than the event that led to it. If the API cannot be reached, nothing changes: names go on being answered as they were last known.
 package state
 
@@ -28,17 +28,19 @@ type Tracker struct {
 	services   *client.Informer[corev1.Service]
 	slices     *client.Informer[discoveryv1.EndpointSlice]
 	namespaces *client.Informer[corev1.Namespace]
+	pods       *client.Informer[corev1.Pod] // nil: not watched
 
 	wake chan struct{} // holds one token while there are marks
 
 	mu      sync.Mutex
 	marked  map[zone.Key]time.Time // with the oldest trigger of a change; guarded by mu
 	spaces  map[string]bool        // guarded by mu
+	podded  map[zone.Pod]bool      // guarded by mu
 	started time.Time
 }
 
-// NewTracker asks for the informers that it needs.
-func NewTracker(in *client.Informers) *Tracker {
+// NewTracker asks for the informers that it needs; for that of pods if so told.
+func NewTracker(in *client.Informers, pods bool) *Tracker {
 	t := &Tracker{
 		services: client.Services.Informer(in, client.Options{Transform: trim}),
 		slices: client.EndpointSlices.Informer(in, client.Options{Transform: trim, Indexes: map[string]func(any) []string{
@@ -50,6 +52,7 @@ func NewTracker(in *client.Informers) *Tracker {
 		wake:       make(chan struct{}, 1),
 		marked:     map[zone.Key]time.Time{},
 		spaces:     map[string]bool{},
+		podded:     map[zone.Pod]bool{},
 		started:    time.Now(),
 	}
 	t.services.OnChange(func(old, now *corev1.Service) {
@@ -68,7 +71,43 @@ func NewTracker(in *client.Informers) *Tracker {
 			t.space(cmp.Or(now, old).Name)
 		}
 	})
+	if pods {
+		t.pods = client.Pods.Informer(in, client.Options{Transform: trim, Indexes: map[string]func(any) []string{byAddress: addressesOf}})
+		t.pods.OnChange(func(old, now *corev1.Pod) {
+			for _, p := range []*corev1.Pod{old, now} {
+				if p != nil {
+					t.pod(p)
+				}
+			}
+		})
+	}
 	return t
+}
+
+// byAddress is the index of Pods by "namespace/address".
+const byAddress = "address"
+
+func addressesOf(obj any) []string {
+	var out []string
+	p := obj.(*corev1.Pod)
+	for _, a := range podsOf(p) {
+		out = append(out, a.Namespace+"/"+a.Addr.String())
+	}
+	return out
+}
+
+// podsOf are the addresses of a pod that has not ended.
+func podsOf(p *corev1.Pod) []zone.Pod {
+	if p.Status.Phase == corev1.PodSucceeded || p.Status.Phase == corev1.PodFailed {
+		return nil
+	}
+	var out []zone.Pod
+	for _, ip := range p.Status.PodIPs {
+		if a, err := netip.ParseAddr(ip.IP); err == nil {
+			out = append(out, zone.Pod{Namespace: p.Namespace, Addr: a})
+		}
+	}
+	return out
 }
 
 // trim drops what names do not depend on.
@@ -86,6 +125,9 @@ func trim(obj any) (any, error) {
 			e := &o.Endpoints[i]
 			e.TargetRef, e.DeprecatedTopology, e.Hints, e.NodeName, e.Zone = nil, nil, nil, nil, nil
 		}
+	case *corev1.Pod:
+		*o = corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: o.Namespace, Name: o.Name, UID: o.UID, ResourceVersion: o.ResourceVersion},
+			Status: corev1.PodStatus{Phase: o.Status.Phase, PodIPs: o.Status.PodIPs}}
 	case *corev1.Namespace:
 		*o = corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: o.Name, ResourceVersion: o.ResourceVersion}}
 	}
@@ -124,6 +166,15 @@ func (t *Tracker) space(name string) {
 	t.poke()
 }
 
+func (t *Tracker) pod(p *corev1.Pod) {
+	t.mu.Lock()
+	for _, a := range podsOf(p) {
+		t.podded[a] = true
+	}
+	t.mu.Unlock()
+	t.poke()
+}
+
 func (t *Tracker) poke() {
 	select {
 	case t.wake <- struct{}{}:
@@ -139,6 +190,11 @@ func (t *Tracker) All() {
 	for n := range t.namespaces.All() {
 		t.space(n.Name)
 	}
+	if t.pods != nil {
+		for p := range t.pods.All() {
+			t.pod(p)
+		}
+	}
 	t.poke()
 }
 
@@ -148,8 +204,8 @@ func (t *Tracker) Ready() <-chan struct{} { return t.wake }
 // Take returns all that changed since the last call, and when the endpoint changes among them were made.
 func (t *Tracker) Take() (zone.Changes, []time.Time) {
 	t.mu.Lock()
-	marked, spaces := t.marked, t.spaces
-	t.marked, t.spaces = map[zone.Key]time.Time{}, map[string]bool{}
+	marked, spaces, pods := t.marked, t.spaces, t.podded
+	t.marked, t.spaces, t.podded = map[zone.Key]time.Time{}, map[string]bool{}, map[zone.Pod]bool{}
 	t.mu.Unlock()
 
 	out := zone.Changes{Services: make(map[zone.Key]*zone.Service, len(marked)), Namespaces: make(map[string]bool, len(spaces))}
@@ -162,6 +218,12 @@ func (t *Tracker) Take() (zone.Changes, []time.Time) {
 	}
 	for name := range spaces {
 		_, out.Namespaces[name] = t.namespaces.Get("", name)
+	}
+	if len(pods) > 0 {
+		out.Pods = pods
+		for p := range pods {
+			pods[p] = len(t.pods.ByIndex(byAddress, p.Namespace+"/"+p.Addr.String())) > 0
+		}
 	}
 	return out, triggers
 }

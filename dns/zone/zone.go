@@ -51,29 +51,67 @@ type Zone struct {
 	Serial uint32
 	// Synced is false until the API has told all there is: names that are missing then may exist.
 	Synced bool
+	// Says is how the names are answered.
+	Says Options
 
 	services   shards[*Service]
 	namespaces shards[struct{}]
 	reverse    shards[[]string] // by address as text
+	pods       shards[struct{}] // by pod; empty unless pod records are verified
 }
+
+// Options are what the configuration says of the cluster's names.
+type Options struct {
+	TTL  uint32 // in seconds
+	Pods PodRecords
+}
+
+// PodRecords says how 1-2-3-4.namespace.pod is answered.
+type PodRecords int
+
+// Pod records are answered from the name alone, if there is such a pod, or not at all.
+const (
+	PodsInsecure PodRecords = iota
+	PodsVerified
+	PodsOff
+)
+
+// Pod is an address that pods of a namespace have.
+type Pod struct {
+	Namespace string
+	Addr      netip.Addr
+}
+
+func (p Pod) key() string { return p.Namespace + "/" + p.Addr.String() }
+
+// DefaultTTL is how long others may remember a record, in seconds. Changes reach this daemon within milliseconds, and clients within this time.
+const DefaultTTL = 5
 
 // New is the empty zone of a domain, which may end in a dot or not.
 func New(domain string) *Zone {
-	return &Zone{Domain: strings.ToLower(strings.TrimSuffix(domain, ".")) + "."}
+	return &Zone{Domain: strings.ToLower(strings.TrimSuffix(domain, ".")) + ".", Says: Options{TTL: DefaultTTL}}
+}
+
+// With is the same names under other options.
+func (z *Zone) With(o Options) *Zone {
+	next := *z
+	next.Says = o
+	return &next
 }
 
 // Changes are what an update brings.
 type Changes struct {
 	Services   map[Key]*Service // nil: the service is gone
 	Namespaces map[string]bool  // false: the namespace is gone
+	Pods       map[Pod]bool     // false: no pod has the address any more
 	Serial     uint32
 	Synced     bool
 }
 
 // Update makes the next zone. The old one stays as it was.
 func (z *Zone) Update(c Changes) *Zone {
-	next := &Zone{Domain: z.Domain, Serial: c.Serial, Synced: c.Synced}
-	services, namespaces, reverse := z.services.edit(), z.namespaces.edit(), z.reverse.edit()
+	next := &Zone{Domain: z.Domain, Serial: c.Serial, Synced: c.Synced, Says: z.Says}
+	services, namespaces, reverse, pods := z.services.edit(), z.namespaces.edit(), z.reverse.edit(), z.pods.edit()
 	for key, s := range c.Services {
 		name := key.Name + "." + key.Namespace
 		if old, ok := services.get(name); ok {
@@ -106,7 +144,14 @@ func (z *Zone) Update(c Changes) *Zone {
 			namespaces.delete(name)
 		}
 	}
-	next.services, next.namespaces, next.reverse = services.done(), namespaces.done(), reverse.done()
+	for p, exists := range c.Pods {
+		if exists {
+			pods.set(p.key(), struct{}{})
+		} else {
+			pods.delete(p.key())
+		}
+	}
+	next.services, next.namespaces, next.reverse, next.pods = services.done(), namespaces.done(), reverse.done(), pods.done()
 	return next
 }
 
@@ -135,6 +180,12 @@ func (z *Zone) Service(namespace, name string) (*Service, bool) {
 // Namespace reports whether a namespace exists.
 func (z *Zone) Namespace(name string) bool {
 	_, ok := z.namespaces.get(name)
+	return ok
+}
+
+// Pod reports whether a pod is known.
+func (z *Zone) Pod(p Pod) bool {
+	_, ok := z.pods.get(p.key())
 	return ok
 }
 

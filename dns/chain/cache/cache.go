@@ -1,11 +1,12 @@
 // Package cache remembers packed answers.
 //
 // It is bounded by entries: the one that was used least recently goes first. Answers from the zone are good while the zone is the same; all others
-// for their TTL, and a while longer for the case that nobody upstream answers (RFC 8767).
+// for their TTL, and stay as long as there is room, for the case that nobody upstream answers (RFC 8767).
 package cache
 
 import (
 	"hash/maphash"
+	"sync/atomic"
 	"time"
 
 	lru "github.com/hashicorp/golang-lru/v2"
@@ -18,9 +19,6 @@ import (
 // shardCount divides the lock that a lookup takes.
 const shardCount = 16
 
-// staleFor is how long an answer is kept after its TTL.
-const staleFor = time.Hour
-
 // Entry is one answer.
 type Entry struct {
 	Image *wire.Image
@@ -31,7 +29,33 @@ type Entry struct {
 	zone    *zone.Zone // nil: good until expires
 	stored  time.Time
 	expires time.Time
+
+	hits    atomic.Int32 // without a pause between two of them
+	last    atomic.Int64 // when the last was, Unix time in nanoseconds
+	renewed atomic.Int64 // no sooner than this somebody should ask for it anew
 }
+
+// Popular counts a use and reports whether the answer, which will run out when only percent of its time are left, was used so often without a pause
+// that asking for it anew is worth while.
+func (e *Entry) Popular(now time.Time, amount int, gap time.Duration, percent int) bool {
+	if e.zone != nil || amount == 0 || e.Image.Rcode() == serverFailure {
+		return false
+	}
+	at := now.UnixNano()
+	if before := e.last.Swap(at); at-before > int64(gap) {
+		e.hits.Store(0)
+	}
+	return e.hits.Add(1) >= int32(amount) && e.expires.Sub(now)*100 < e.expires.Sub(e.stored)*time.Duration(percent)
+}
+
+// Claim is true for one caller in each pause: that one asks for the answer anew.
+func (e *Entry) Claim(now time.Time, pause time.Duration) bool {
+	at := e.renewed.Load()
+	return now.UnixNano() >= at && e.renewed.CompareAndSwap(at, now.Add(pause).UnixNano())
+}
+
+// serverFailure is the response code that says nothing about a name.
+const serverFailure = 2
 
 // Age is how many seconds the TTLs have run; answers from the zone do not age.
 func (e *Entry) Age(now time.Time) uint32 {
@@ -90,10 +114,17 @@ func (c *Cache) Get(key []byte, z *zone.Zone, now time.Time) (*Entry, bool) {
 	return e, true
 }
 
-// Stale finds an answer from outside the cluster whose TTL has run out.
-func (c *Cache) Stale(key []byte, now time.Time) (*Entry, bool) {
+// Stale finds an answer from outside the cluster whose TTL has run out less than so long ago.
+func (c *Cache) Stale(key []byte, now time.Time, most time.Duration) (*Entry, bool) {
 	e, ok := c.find(key)
-	return e, ok && e.zone == nil && now.Before(e.expires.Add(staleFor))
+	return e, ok && e.zone == nil && now.Before(e.expires.Add(most)) && e.Image.Rcode() != serverFailure
+}
+
+// Resize changes how many answers are remembered.
+func (c *Cache) Resize(entries int) {
+	for _, s := range c.shards {
+		s.Resize(max(1, entries/shardCount))
+	}
 }
 
 func (c *Cache) find(key []byte) (*Entry, bool) {

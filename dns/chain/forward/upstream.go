@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"os"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -18,76 +19,105 @@ const lookEvery = 5 * time.Second
 // Upstream tells the servers to ask. It is safe for concurrent use.
 type Upstream struct {
 	fixed []string
-	path  string
-	own   func(netip.AddrPort) bool
-	log   *zap.Logger
-	now   func() time.Time
+	files []*file
+}
+
+// NewUpstream uses servers ("address", "address:port" or "tls://address:port") and those of files in the form of resolv.conf, which are read again
+// when they change. Servers that are this one are left out.
+func NewUpstream(to []string, own func(netip.AddrPort) bool, log *zap.Logger) *Upstream {
+	u := &Upstream{}
+	var fixed []string
+	for _, t := range to {
+		if strings.HasPrefix(t, "/") {
+			f := &file{path: t, own: own, log: log, now: time.Now}
+			f.servers()
+			u.files = append(u.files, f)
+		} else {
+			fixed = append(fixed, t)
+		}
+	}
+	u.fixed = usable(fixed, own, log)
+	return u
+}
+
+// Servers lists the servers as "address:port" or "tls://address:port".
+func (u *Upstream) Servers() []string {
+	if len(u.files) == 0 {
+		return u.fixed
+	}
+	out := slices.Clone(u.fixed)
+	for _, f := range u.files {
+		for _, s := range f.servers() {
+			if !slices.Contains(out, s) {
+				out = append(out, s)
+			}
+		}
+	}
+	return out
+}
+
+// file is one in the form of resolv.conf.
+type file struct {
+	path string
+	own  func(netip.AddrPort) bool
+	log  *zap.Logger
+	now  func() time.Time
 
 	mu       sync.Mutex
-	servers  []string  // guarded by mu
+	list     []string  // guarded by mu
 	looked   time.Time // guarded by mu
 	modified time.Time // guarded by mu
 }
 
-// NewUpstream uses the servers given ("address" or "address:port"), or, if there are none, those of a file in the form of resolv.conf, which is
-// read again when it changes. Servers that are this one are left out.
-func NewUpstream(fixed []string, path string, own func(netip.AddrPort) bool, log *zap.Logger) *Upstream {
-	u := &Upstream{fixed: fixed, path: path, own: own, log: log, now: time.Now}
-	u.Servers()
-	return u
-}
-
-// Servers lists the servers as "address:port".
-func (u *Upstream) Servers() []string {
-	u.mu.Lock()
-	defer u.mu.Unlock()
-	if u.now().Sub(u.looked) < lookEvery {
-		return u.servers
+func (f *file) servers() []string {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.now().Sub(f.looked) < lookEvery {
+		return f.list
 	}
-	first := u.looked.IsZero()
-	u.looked = u.now()
-	if len(u.fixed) > 0 {
-		if first {
-			u.servers = u.usable(u.fixed)
-		}
-		return u.servers
-	}
-	info, err := os.Stat(u.path)
+	first := f.looked.IsZero()
+	f.looked = f.now()
+	info, err := os.Stat(f.path)
 	if err != nil {
 		if first {
-			u.log.Warn("names outside the cluster cannot be resolved", zap.Error(err))
+			f.log.Warn("names outside the cluster cannot be resolved", zap.Error(err))
 		}
-		return u.servers
+		return f.list
 	}
-	if info.ModTime().Equal(u.modified) {
-		return u.servers
+	if info.ModTime().Equal(f.modified) {
+		return f.list
 	}
-	file, err := dns.ClientConfigFromFile(u.path)
+	read, err := dns.ClientConfigFromFile(f.path)
 	if err != nil {
-		u.log.Warn("keeping the upstream servers", zap.Error(err))
-		return u.servers
+		f.log.Warn("keeping the upstream servers", zap.Error(err))
+		return f.list
 	}
-	u.modified = info.ModTime()
-	u.servers = u.usable(file.Servers)
-	u.log.Info("upstream servers", zap.String("file", u.path), zap.Strings("servers", u.servers))
-	return u.servers
+	f.modified = info.ModTime()
+	f.list = usable(read.Servers, f.own, f.log)
+	f.log.Info("upstream servers", zap.String("file", f.path), zap.Strings("servers", f.list))
+	return f.list
 }
 
-func (u *Upstream) usable(texts []string) []string {
+func usable(texts []string, own func(netip.AddrPort) bool, log *zap.Logger) []string {
 	var out []string
 	for _, t := range texts {
-		host, port, err := net.SplitHostPort(t)
+		rest, secure := strings.CutPrefix(t, "tls://")
+		host, port, err := net.SplitHostPort(rest)
 		if err != nil {
-			host, port = t, "53"
+			host, port = rest, "53"
 		}
 		a, err := netip.ParseAddrPort(net.JoinHostPort(host, port))
 		switch {
 		case err != nil:
-			u.log.Warn("upstream server is not an address", zap.String("server", t))
-		case u.own(a):
-			u.log.Warn("upstream server is this server, and left out", zap.String("server", t))
+			log.Warn("upstream server is not an address", zap.String("server", t))
+		case own(a):
+			log.Warn("upstream server is this server, and left out", zap.String("server", t))
 		default:
-			if s := net.JoinHostPort(host, port); !slices.Contains(out, s) {
+			s := net.JoinHostPort(host, port)
+			if secure {
+				s = "tls://" + s
+			}
+			if !slices.Contains(out, s) {
 				out = append(out, s)
 			}
 		}
