@@ -1,31 +1,32 @@
-// Package bind carries a decision out while the scheduling loop goes on, and tells users what became of their pod: the
-// binding, the condition PodScheduled of a pod without a node, and Events for both.
+// Package bind carries decisions out while the scheduling loop goes on, and tells users what became of their pods: the
+// binding, the eviction of pods that must make room, the condition PodScheduled of a pod without a node, and Events for
+// all of them.
 package bind
 
 import (
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
-	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/types"
 
 	"hardway/scheduler/framework"
 	"hardway/shared/client"
 )
 
-// atOnce is how many requests are under way at most; then Bind and Explain block, which slows the loop down to what the
-// API can take.
+// atOnce is how many requests are under way at most; then new ones wait, which slows the loop down to what the API can
+// take.
 const atOnce = 100
 
 // patience is how long one request may take.
 const patience = 15 * time.Second
+
+// ErrStale means that a decision was so old when it could be carried out that another scheduler may lead by now.
+var ErrStale = errors.New("the decision is too old, another scheduler may lead by now")
 
 // Recorder writes Events.
 type Recorder interface {
@@ -37,13 +38,14 @@ type Binder struct {
 	api    *client.API
 	events Recorder
 	log    *zap.Logger
+	fresh  time.Duration // how old a decision may be when it is sent; 0: any age
 	slots  chan struct{}
 	flying sync.WaitGroup
 }
 
-// New makes a Binder.
-func New(api *client.API, events Recorder, log *zap.Logger) *Binder {
-	return &Binder{api: api, events: events, log: log, slots: make(chan struct{}, atOnce)}
+// New makes a Binder. Decisions older than fresh are not carried out, if fresh is not 0.
+func New(api *client.API, events Recorder, fresh time.Duration, log *zap.Logger) *Binder {
+	return &Binder{api: api, events: events, log: log, fresh: fresh, slots: make(chan struct{}, atOnce)}
 }
 
 // Wait blocks until no request is under way.
@@ -66,16 +68,43 @@ func (b *Binder) do(ctx context.Context, f func(ctx context.Context)) bool {
 	return true
 }
 
-// Bind tells the API that pod goes to node, and done what came of it, from another goroutine. An error means that the
-// pod has no node by this try.
-func (b *Binder) Bind(ctx context.Context, plugin framework.Bind, pod *framework.Pod, node string, done func(error)) {
+// Task is a decision to be carried out.
+type Task struct {
+	Pod     *framework.Pod
+	Node    string
+	Profile *framework.Profile
+	State   func(plugin string) any // what PreFilter of a plugin computed
+	Decided time.Time
+}
+
+// Bind does what must be done before, tells the API that the pod goes to the node, and done what came of it, from
+// another goroutine. An error means that the pod has no node by this try.
+func (b *Binder) Bind(ctx context.Context, t Task, done func(error)) {
+	if t.waits() { // perhaps for minutes, so not in a slot
+		b.flying.Go(func() {
+			if err := t.prepare(ctx); err != nil {
+				b.refused(t, err)
+				done(err)
+				return
+			}
+			t.Decided = time.Now() // what was waited for is confirmed now
+			b.bind(ctx, t, done)
+		})
+		return
+	}
+	b.bind(ctx, t, done)
+}
+
+func (b *Binder) bind(ctx context.Context, t Task, done func(error)) {
 	started := b.do(ctx, func(ctx context.Context) {
-		err := plugin.Bind(ctx, pod, node)
+		err := error(ErrStale)
+		if b.fresh == 0 || time.Since(t.Decided) < b.fresh {
+			err = t.Profile.Bind.Bind(ctx, t.Pod, t.Node)
+		}
 		if err == nil {
-			b.events.Event(pod.Pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", pod.Namespace, pod.Name, node)
+			b.events.Event(t.Pod.Pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", t.Pod.Namespace, t.Pod.Name, t.Node)
 		} else {
-			b.log.Info("binding refused", zap.String("namespace", pod.Namespace), zap.String("name", pod.Name),
-				zap.String("node", node), zap.Error(err))
+			b.refused(t, err)
 		}
 		done(err)
 	})
@@ -84,53 +113,30 @@ func (b *Binder) Bind(ctx context.Context, plugin framework.Bind, pod *framework
 	}
 }
 
-// Explain writes why pod has no node, as its condition and, with an Event reason, as an Event. What the pod's condition
-// says already is not written again.
-func (b *Binder) Explain(ctx context.Context, pod *corev1.Pod, reason, event, message string) {
-	if event != "" {
-		b.events.Event(pod, corev1.EventTypeWarning, event, "%s", message)
-	}
-	if said(pod, reason, message) {
-		return
-	}
-	b.do(ctx, func(ctx context.Context) {
-		patch, err := condition(pod, reason, message, metav1.Now())
-		if err == nil {
-			_, err = client.Pods.Patch(ctx, b.api, pod.Namespace, pod.Name, types.StrategicMergePatchType, patch, "status")
-		}
-		if err != nil && !apierrors.IsNotFound(err) {
-			b.log.Warn("cannot write why a pod has no node", zap.String("namespace", pod.Namespace), zap.String("name", pod.Name), zap.Error(err))
-		}
-	})
+func (b *Binder) refused(t Task, err error) {
+	b.log.Info("binding refused", zap.String("namespace", t.Pod.Namespace), zap.String("name", t.Pod.Name),
+		zap.String("node", t.Node), zap.Error(err))
 }
 
-func said(pod *corev1.Pod, reason, message string) bool {
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled {
-			return c.Status == corev1.ConditionFalse && c.Reason == reason && c.Message == message
+// waits says whether a plugin has something to do before the binding.
+func (t *Task) waits() bool {
+	for _, p := range t.Profile.PreBind {
+		if t.State(p.Name()) != nil {
+			return true
 		}
 	}
 	return false
 }
 
-// condition is the patch that sets PodScheduled to False.
-func condition(pod *corev1.Pod, reason, message string, now metav1.Time) ([]byte, error) {
-	since := now
-	for _, c := range pod.Status.Conditions {
-		if c.Type == corev1.PodScheduled && c.Status == corev1.ConditionFalse && !c.LastTransitionTime.IsZero() {
-			since = c.LastTransitionTime
+func (t *Task) prepare(ctx context.Context) error {
+	for _, p := range t.Profile.PreBind {
+		state := t.State(p.Name())
+		if state == nil {
+			continue
+		}
+		if err := p.PreBind(ctx, state, t.Pod, t.Node); err != nil {
+			return fmt.Errorf("%s: %w", p.Name(), err)
 		}
 	}
-	patch := map[string]any{
-		"metadata": map[string]any{"uid": pod.UID},
-		"status": map[string]any{"conditions": []corev1.PodCondition{{
-			Type: corev1.PodScheduled, Status: corev1.ConditionFalse, Reason: reason, Message: message,
-			LastTransitionTime: since, ObservedGeneration: pod.Generation,
-		}}},
-	}
-	data, err := json.Marshal(patch)
-	if err != nil {
-		return nil, fmt.Errorf("write condition of pod %s/%s: %w", pod.Namespace, pod.Name, err)
-	}
-	return data, nil
+	return nil
 }

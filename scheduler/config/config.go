@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+	corev1 "k8s.io/api/core/v1"
+	schedulerv1 "k8s.io/kube-scheduler/config/v1"
 
 	"hardway/scheduler/queue"
 	"hardway/shared/daemon"
@@ -16,12 +18,16 @@ import (
 
 // Config is the scheduler's configuration. Default gives it its defaults.
 type Config struct {
-	File        string   // of kind KubeSchedulerConfiguration
-	Kubeconfig  string   // how to reach the apiserver
-	Schedulers  []string // the spec.schedulerName of the pods to place; default-scheduler
-	LeaderElect bool     // true
+	File        string // of kind KubeSchedulerConfiguration
+	Kubeconfig  string // how to reach the apiserver
+	LeaderElect bool   // true
 	Election    reconcile.Election
 	Queue       queue.Options
+	Profiles    []schedulerv1.KubeSchedulerProfile // one of default-scheduler, with the default plugins
+	Extenders   []schedulerv1.Extender             // others that are asked over HTTP; none
+
+	// Sampling says that the file has a percentageOfNodesToScore, which means nothing here: all nodes are looked at.
+	Sampling bool
 
 	BindAddress string // of the port for health and metrics; 0.0.0.0
 	SecurePort  int    // 10259; 0: none
@@ -35,7 +41,7 @@ type Config struct {
 // Default is a configuration that needs only a kubeconfig.
 func Default() *Config {
 	return &Config{
-		Schedulers: []string{"default-scheduler"}, LeaderElect: true, BindAddress: "0.0.0.0", SecurePort: 10259,
+		Profiles: []schedulerv1.KubeSchedulerProfile{{}}, LeaderElect: true, BindAddress: "0.0.0.0", SecurePort: 10259,
 		Election: reconcile.Election{
 			Namespace: "kube-system", Name: "kube-scheduler",
 			Lease: 15 * time.Second, Renew: 10 * time.Second, Retry: 2 * time.Second,
@@ -107,5 +113,24 @@ func (c *Config) validate() error {
 	if e := c.Election; c.LeaderElect && (e.Lease <= e.Renew || e.Renew <= e.Retry || e.Retry <= 0) {
 		bad("--leader-elect-lease-duration %s must exceed the renew deadline %s, and that the retry period %s", e.Lease, e.Renew, e.Retry)
 	}
+	seen := map[string]bool{}
+	for i, p := range c.Profiles {
+		name := corev1.DefaultSchedulerName
+		if p.SchedulerName != nil {
+			name = *p.SchedulerName
+		}
+		if name == "" || seen[name] {
+			bad("profiles[%d].schedulerName: %q is empty or there twice", i, name)
+		}
+		seen[name] = true
+	}
 	return errors.Join(all...)
+}
+
+// Fresh is how old a decision may be when it is carried out: so long, no other scheduler can have taken the lead.
+func (c *Config) Fresh() time.Duration {
+	if !c.LeaderElect {
+		return 0
+	}
+	return c.Election.Lease - c.Election.Renew
 }

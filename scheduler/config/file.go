@@ -13,8 +13,11 @@ import (
 // group is the API group of the file.
 const group = "kubescheduler.config.k8s.io/"
 
-// load lays a KubeSchedulerConfiguration onto c. Of versions before v1, as old guides have them, only the connection and
-// the election are known; whatever else is in a file is refused by name.
+// oldest is the version from before there was the group.
+const oldest = "componentconfig/v1alpha1"
+
+// load lays a KubeSchedulerConfiguration onto c. Versions before v1 are read for what old guides have in them: the
+// connection, the election and, in v1beta1 to v1beta3, profiles. Whatever else is in a file is refused by name.
 func (c *Config) load(path string) error {
 	data, err := os.ReadFile(path)
 	if err != nil {
@@ -24,7 +27,8 @@ func (c *Config) load(path string) error {
 	if err := yaml.UnmarshalStrict(data, &file); err != nil {
 		return fmt.Errorf("--config %s: %w", path, err)
 	}
-	if file.Kind != "KubeSchedulerConfiguration" || !strings.HasPrefix(file.APIVersion, group) {
+	_, ofGroup := strings.CutPrefix(file.APIVersion, group)
+	if file.Kind != "KubeSchedulerConfiguration" || !ofGroup && file.APIVersion != oldest {
 		return fmt.Errorf("--config %s: is %s %s, want %sv1 KubeSchedulerConfiguration", path, file.APIVersion, file.Kind, group)
 	}
 	if err := c.take(&file); err != nil {
@@ -34,12 +38,6 @@ func (c *Config) load(path string) error {
 }
 
 func (c *Config) take(file *schedulerv1.KubeSchedulerConfiguration) error {
-	switch {
-	case len(file.Extenders) > 0:
-		return fmt.Errorf("extenders: not supported yet")
-	case file.PercentageOfNodesToScore != nil && *file.PercentageOfNodesToScore != 0 && *file.PercentageOfNodesToScore != 100:
-		return fmt.Errorf("percentageOfNodesToScore: every node is looked at here, only 0 and 100 are allowed")
-	}
 	set(&c.Kubeconfig, file.ClientConnection.Kubeconfig)
 	if e := file.LeaderElection; e.LeaderElect != nil {
 		c.LeaderElect = *e.LeaderElect
@@ -57,17 +55,12 @@ func (c *Config) take(file *schedulerv1.KubeSchedulerConfiguration) error {
 		c.Queue.MaxBackoff = time.Duration(*s) * time.Second
 	}
 	if len(file.Profiles) > 0 {
-		c.Schedulers = nil
+		c.Profiles = file.Profiles
 	}
-	for i, p := range file.Profiles {
-		if p.Plugins != nil || len(p.PluginConfig) > 0 || p.PercentageOfNodesToScore != nil {
-			return fmt.Errorf("profiles[%d]: only schedulerName is supported yet", i)
-		}
-		name := "default-scheduler"
-		if p.SchedulerName != nil {
-			name = *p.SchedulerName
-		}
-		c.Schedulers = append(c.Schedulers, name)
+	c.Extenders = file.Extenders
+	c.Sampling = file.PercentageOfNodesToScore != nil
+	for _, p := range c.Profiles {
+		c.Sampling = c.Sampling || p.PercentageOfNodesToScore != nil
 	}
 	return nil
 }

@@ -105,13 +105,42 @@ func TestDecide(t *testing.T) {
 		"a pod without its node counts for nothing": {
 			nodes: []*corev1.Node{node("a")}, placed: []*corev1.Pod{pod("x", onNode("gone"))}, pod: pod("p"), want: "a",
 		},
-		"no nodes": {pod: pod("p"), refusal: "0/0 nodes are available."},
-		"a rule that cannot be kept": {
-			nodes: []*corev1.Node{node("a")},
-			pod: pod("p", func(p *corev1.Pod) {
-				p.Spec.TopologySpreadConstraints = []corev1.TopologySpreadConstraint{{WhenUnsatisfiable: corev1.DoNotSchedule}}
-			}),
-			refusal: "0/1 nodes are available: this scheduler does not support spec.topologySpreadConstraints with whenUnsatisfiable: DoNotSchedule yet.",
+		"no nodes": {pod: pod("p"), refusal: "no nodes available to schedule pods"},
+		"spread over zones": {
+			nodes: []*corev1.Node{node("a", zone("1")), node("b", zone("2")), node("c")}, want: "b",
+			placed: []*corev1.Pod{pod("x", app("web"), onNode("a"))}, pod: pod("p", app("web"), spread(corev1.DoNotSchedule)),
+		},
+		"too uneven": {
+			nodes:   []*corev1.Node{node("a", zone("1")), node("b", zone("2"), small), node("c")},
+			placed:  []*corev1.Pod{pod("x", app("web"), onNode("a"))},
+			pod:     pod("p", app("web"), spread(corev1.DoNotSchedule)),
+			refusal: "0/3 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 1 node(s) didn't match pod topology spread constraints, 1 node(s) didn't match pod topology spread constraints (missing required label).",
+		},
+		"near its own kind": {
+			nodes: []*corev1.Node{node("a", zone("1")), node("b", zone("2")), node("c", zone("2"))}, want: "c",
+			placed: []*corev1.Pod{pod("x", app("web"), onNode("b"))}, pod: pod("p", app("web"), near(corev1.LabelTopologyZone)),
+		},
+		"the first of its kind may go anywhere": {
+			nodes: []*corev1.Node{node("a", zone("1"))}, want: "a", pod: pod("p", app("web"), near(corev1.LabelTopologyZone)),
+		},
+		"apart from its own kind": {
+			nodes:   []*corev1.Node{node("a", zone("1")), node("b", zone("1"))},
+			placed:  []*corev1.Pod{pod("x", app("web"), onNode("b"))},
+			pod:     pod("p", app("web"), apart(corev1.LabelTopologyZone)),
+			refusal: "0/2 nodes are available: 2 node(s) didn't match pod anti-affinity rules.",
+		},
+		"not wanted by those that are there": {
+			nodes:   []*corev1.Node{node("a", zone("1"))},
+			placed:  []*corev1.Pod{pod("x", app("web"), apart(corev1.LabelTopologyZone), onNode("a"))},
+			pod:     pod("p", app("web")),
+			refusal: "0/1 nodes are available: 1 node(s) didn't satisfy existing pods anti-affinity rules.",
+		},
+		"one node by its name": {
+			nodes: []*corev1.Node{node("a"), node("b"), node("c", small)}, want: "b", pod: pod("p", byName("b")),
+		},
+		"one node by its name that will not do": {
+			nodes: []*corev1.Node{node("a"), node("b"), node("c", small)}, pod: pod("p", byName("c")),
+			refusal: "0/3 nodes are available: 1 Insufficient cpu, 1 Insufficient memory, 2 node(s) didn't satisfy plugin(s) [NodeAffinity].",
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -120,57 +149,139 @@ func TestDecide(t *testing.T) {
 				c.SetNode(n)
 			}
 			for _, p := range test.placed {
-				c.SetPod(framework.NewPod(p, c.Columns))
+				c.SetPod(p)
 			}
-			profile := plugins.Default("default-scheduler", c.Columns, nil)
-			d, err := cycle.New(profile, func(int) int { return 0 }).Decide(c.Rows(), framework.NewPod(test.pod, c.Columns))
+			d, err := cycle.New(profile(c), c, func(int) int { return 0 }).Decide(framework.NewPod(test.pod, c.Columns))
 			refusal := ""
 			if err != nil {
 				refusal = err.Error()
 			}
-			if d.Node != test.want || refusal != test.refusal {
-				t.Errorf("node %q refusal %q\nwant %q refusal %q", d.Node, refusal, test.want, test.refusal)
+			if got := nameOf(d); got != test.want || refusal != test.refusal {
+				t.Errorf("node %q refusal %q\nwant %q refusal %q", got, refusal, test.want, test.refusal)
 			}
 		})
 	}
 }
 
+func profile(c *snapshot.Cluster) *framework.Profile {
+	return plugins.Default("default-scheduler", &plugins.Needs{Columns: c.Columns})
+}
+
+func nameOf(d cycle.Decision) string {
+	if d.Node == nil {
+		return ""
+	}
+	return d.Node.Name
+}
+
+func zone(name string) func(*corev1.Node) {
+	return func(n *corev1.Node) { n.Labels[corev1.LabelTopologyZone] = name }
+}
+
+func app(name string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) { p.Labels = map[string]string{"app": name} }
+}
+
+func own(p *corev1.Pod) *metav1.LabelSelector { return &metav1.LabelSelector{MatchLabels: p.Labels} }
+
+func spread(action corev1.UnsatisfiableConstraintAction, keys ...string) func(*corev1.Pod) {
+	if len(keys) == 0 {
+		keys = []string{corev1.LabelTopologyZone}
+	}
+	return func(p *corev1.Pod) {
+		for _, key := range keys {
+			p.Spec.TopologySpreadConstraints = append(p.Spec.TopologySpreadConstraints, corev1.TopologySpreadConstraint{
+				MaxSkew: 1, TopologyKey: key, WhenUnsatisfiable: action, LabelSelector: own(p),
+			})
+		}
+	}
+}
+
+func affinity(p *corev1.Pod) *corev1.Affinity {
+	if p.Spec.Affinity == nil {
+		p.Spec.Affinity = &corev1.Affinity{}
+	}
+	return p.Spec.Affinity
+}
+
+func near(key string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		affinity(p).PodAffinity = &corev1.PodAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: key, LabelSelector: own(p)}}}
+	}
+}
+
+func apart(key string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		affinity(p).PodAntiAffinity = &corev1.PodAntiAffinity{RequiredDuringSchedulingIgnoredDuringExecution: []corev1.PodAffinityTerm{{TopologyKey: key, LabelSelector: own(p)}}}
+	}
+}
+
+func prefersApart(key string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		affinity(p).PodAntiAffinity = &corev1.PodAntiAffinity{PreferredDuringSchedulingIgnoredDuringExecution: []corev1.WeightedPodAffinityTerm{{
+			Weight: 7, PodAffinityTerm: corev1.PodAffinityTerm{TopologyKey: key, LabelSelector: own(p)},
+		}}}
+	}
+}
+
+func byName(name string) func(*corev1.Pod) {
+	return func(p *corev1.Pod) {
+		affinity(p).NodeAffinity = &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
+			MatchFields: []corev1.NodeSelectorRequirement{{Key: "metadata.name", Operator: corev1.NodeSelectorOpIn, Values: []string{name}}},
+		}}}}
+	}
+}
+
+// kinds are the pods of TestReuseChangesNothing.
+var kinds = [][]func(*corev1.Pod){
+	{}, {app("a")}, {hostPort(1)}, {app("a"), spread(corev1.DoNotSchedule)}, {app("a"), spread(corev1.ScheduleAnyway, corev1.LabelHostname, corev1.LabelTopologyZone)},
+	{app("b"), near(corev1.LabelTopologyZone)}, {app("b"), apart(corev1.LabelHostname)}, {app("c"), prefersApart(corev1.LabelTopologyZone)},
+	{app("c"), apart(corev1.LabelTopologyZone)}, {app("b"), spread(corev1.DoNotSchedule, corev1.LabelHostname, corev1.LabelTopologyZone)}, {app("b")},
+	{app("d"), near(corev1.LabelHostname)}, {app("d")}, {byName("n3")},
+}
+
 // TestReuseChangesNothing places random pods on a changing cluster, once with kept evaluations and once with none: the
 // sets of nodes that will do must be the same, and the chosen ones equally good.
 func TestReuseChangesNothing(t *testing.T) {
-	for seed := range uint64(30) {
+	for seed := range uint64(60) {
 		random := rand.New(rand.NewPCG(seed, 1))
 		c := snapshot.New()
-		profile := plugins.Default("default-scheduler", c.Columns, nil)
-		first := func(n int) int { return n - 1 } // the first of the best
-		kept := cycle.New(profile, first)
-		for step := range 300 {
-			switch k := random.IntN(10); {
+		first := func(n int) int { return n - 1 } // the last of the best
+		kept := cycle.New(profile(c), c, first)
+		for step := range 400 {
+			switch k := random.IntN(12); {
 			case k == 0:
 				c.SetNode(node(fmt.Sprint("n", random.IntN(12)), func(n *corev1.Node) {
-					if random.IntN(3) == 0 {
-						tainted("NoSchedule")(n)
+					if random.IntN(4) == 0 {
+						tainted([]corev1.TaintEffect{"NoSchedule", "PreferNoSchedule"}[random.IntN(2)])(n)
 					}
-					n.Spec.Unschedulable = random.IntN(5) == 0
+					if random.IntN(5) > 0 {
+						zone(fmt.Sprint(random.IntN(3)))(n)
+					}
+					n.Spec.Unschedulable = random.IntN(6) == 0
+					n.Status.Images = []corev1.ContainerImage{{Names: []string{fmt.Sprint("image:", random.IntN(3))}, SizeBytes: 300 << 20}}
 				}))
-			case k == 1:
+			case k == 1 && random.IntN(3) == 0:
 				c.RemoveNode(fmt.Sprint("n", random.IntN(12)))
 			case k == 2:
 				c.RemovePod(types.UID(fmt.Sprint("p", random.IntN(step+1))))
+			case k == 3:
+				c.Promise(framework.NewPod(pod(fmt.Sprint("q", random.IntN(3)), kinds[random.IntN(len(kinds))]...), c.Columns), []string{"", "n1", "n2"}[random.IntN(3)])
 			default:
 				p := framework.NewPod(pod(fmt.Sprint("p", step), func(p *corev1.Pod) {
-					p.Spec.Containers[0].Resources.Requests = list(fmt.Sprint(random.IntN(3)), "64Mi")
-					if random.IntN(4) == 0 {
-						hostPort(int32(random.IntN(3) + 1))(p)
+					p.Spec.Containers[0].Resources.Requests = list(fmt.Sprint(random.IntN(2)), "64Mi")
+					p.Spec.Containers[0].Image = fmt.Sprint("image:", random.IntN(2))
+					for _, change := range kinds[random.IntN(len(kinds))] {
+						change(p)
 					}
 				}), c.Columns)
-				got, err := kept.Decide(c.Rows(), p)
-				want, wantErr := cycle.New(profile, first).Decide(c.Rows(), p)
-				if got.Node != want.Node || got.Feasible != want.Feasible || fmt.Sprint(err) != fmt.Sprint(wantErr) {
-					t.Fatalf("seed %d step %d: kept %v %v, anew %v %v", seed, step, got, err, want, wantErr)
+				got, err := kept.Decide(p)
+				want, wantErr := cycle.New(profile(c), c, first).Decide(p)
+				if nameOf(got) != nameOf(want) || got.Feasible != want.Feasible || fmt.Sprint(err) != fmt.Sprint(wantErr) {
+					t.Fatalf("seed %d step %d: kept %s %d %v, anew %s %d %v", seed, step, nameOf(got), got.Feasible, err, nameOf(want), want.Feasible, wantErr)
 				}
 				if err == nil {
-					c.Assume(p, got.Node)
+					c.Assume(p, got.Node.Name)
 				}
 			}
 		}
@@ -180,7 +291,7 @@ func TestReuseChangesNothing(t *testing.T) {
 
 func neverOvercommitted(t *testing.T, c *snapshot.Cluster) {
 	t.Helper()
-	for _, n := range c.Rows() {
+	for _, n := range c.View.Nodes {
 		for column := range n.Allocatable {
 			if n.Node != nil && n.Free(column) < 0 {
 				t.Errorf("node %s: %d of %s too much", n.Name, -n.Free(column), c.Columns.Name(column))
@@ -190,26 +301,36 @@ func neverOvercommitted(t *testing.T, c *snapshot.Cluster) {
 }
 
 func BenchmarkDecide(b *testing.B) {
-	for _, nodes := range []int{1000, 5000} {
-		b.Run(fmt.Sprint(nodes, " nodes"), func(b *testing.B) {
-			c := snapshot.New()
-			for i := range nodes {
-				c.SetNode(node(fmt.Sprint("n", i)))
-			}
-			cyc := cycle.New(plugins.Default("default-scheduler", c.Columns, nil), nil)
-			i := 0
-			for b.Loop() {
-				p := framework.NewPod(pod(fmt.Sprint("p", i), func(p *corev1.Pod) {
-					p.Spec.Containers[0].Resources.Requests = list("1m", "1Ki")
-				}), c.Columns)
-				d, err := cyc.Decide(c.Rows(), p)
-				if err != nil {
-					b.Fatal(err)
-				}
-				c.Assume(p, d.Node)
-				c.RemovePod(p.UID)
-				i++
-			}
-		})
+	for name, change := range map[string][]func(*corev1.Pod){
+		"basic": {}, "spread": {app("a"), spread(corev1.DoNotSchedule)}, "soft spread": {app("a"), spread(corev1.ScheduleAnyway, corev1.LabelHostname, corev1.LabelTopologyZone)},
+		"affinity": {app("a"), near(corev1.LabelTopologyZone)}, "anti-affinity": {app("a"), apart(corev1.LabelHostname)}, "preferred anti-affinity": {app("a"), prefersApart(corev1.LabelTopologyZone)},
+	} {
+		for _, nodes := range []int{1000, 5000} {
+			b.Run(fmt.Sprint(name, " ", nodes, " nodes"), func(b *testing.B) { benchmark(b, nodes, change) })
+		}
+	}
+}
+
+// benchmark keeps at most half as many pods as nodes: then the oldest goes for each that comes.
+func benchmark(b *testing.B, nodes int, change []func(*corev1.Pod)) {
+	c := snapshot.New()
+	for i := range nodes {
+		c.SetNode(node(fmt.Sprint("n", i), zone(fmt.Sprint(i%10))))
+	}
+	cyc := cycle.New(profile(c), c, nil)
+	i := 0
+	api := pod("p", change...)
+	api.Spec.Containers[0].Resources.Requests = list("1m", "1Ki")
+	for b.Loop() {
+		named := *api
+		named.Name, named.UID = fmt.Sprint("p", i), types.UID(fmt.Sprint("p", i))
+		p := framework.NewPod(&named, c.Columns)
+		d, err := cyc.Decide(p)
+		if err != nil {
+			b.Fatal(err)
+		}
+		c.Assume(p, d.Node.Name)
+		c.RemovePod(types.UID(fmt.Sprint("p", i-nodes/2)))
+		i++
 	}
 }

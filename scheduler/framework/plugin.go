@@ -5,6 +5,10 @@ import "context"
 // MaxScore is the best score that a plugin gives a node; the worst is 0.
 const MaxScore = 100
 
+// Ignored is the raw score of a node that a Normalize plugin leaves out of its ranking: it counts as 0, and as neither
+// least nor greatest.
+const Ignored = -1 << 62
+
 // Plugin is a rule of scheduling, under upstream's name.
 type Plugin interface{ Name() string }
 
@@ -23,30 +27,99 @@ type Sort interface {
 // PreFilter computes, once for a pod, what Filter needs, and may say no for all nodes.
 type PreFilter interface {
 	Plugin
-	PreFilter(s *State, p *Pod) *Status
+	PreFilter(v *View, p *Pod) Prepared
 }
 
-// Filter says whether a node will do.
+// Prepared is what PreFilter found out.
+type Prepared struct {
+	State any      // handed to Filter, Follow, Reserve and PreBind of the same plugin
+	Skip  bool     // Filter has nothing to say about this pod
+	Nodes []string // when not nil: the only nodes that may do
+	No    *Status  // when not nil: no node will do
+}
+
+// Filter says whether a node will do. Without a PreFilter, state is nil.
 type Filter interface {
 	Plugin
-	Filter(s *State, p *Pod, n *Node) *Status
+	Filter(state any, p *Pod, n *Node) *Status
 }
 
-// PreScore computes, once for a pod, what Score needs; skip says that the plugin has no preference about this pod.
+// Follow keeps the state of a PreFilter or PreScore plugin true: other has come to node n (sign 1) or has left it (-1).
+// Rows besides n for which the plugin's answer may differ now are marked. Marks is nil while preemption tries things out.
+// When n itself has changed, other is nil, and sign is 1 if its labels or taints may differ, or it came or went; a state
+// that cannot be corrected for that asks to be made anew.
+type Follow interface {
+	Plugin
+	Follow(state any, p *Pod, other *Pod, n *Node, sign int32, marks *Marks)
+}
+
+// Trial is how preemption sees one node for one pod: with pods taken off and put back, does the pod fit?
+type Trial interface {
+	Node() *Node
+	Remove(other *Pod)
+	Add(other *Pod)
+	Fits() *Status
+}
+
+// Situation is what PostFilter is given when no node will do.
+type Situation interface {
+	View() *View
+	// Verdict is why a row will not do.
+	Verdict(row int) *Status
+	// Try gives a Trial of a row to f; all that f did to it is undone afterwards.
+	Try(row int, f func(Trial))
+}
+
+// PostFilter looks for a way out when no node will do.
+type PostFilter interface {
+	Plugin
+	PostFilter(s Situation, p *Pod) (*Eviction, *Status)
+}
+
+// Eviction is PostFilter's way out: once the victims are gone, the pod is likely to fit on the node. Without a node
+// there is none.
+type Eviction struct {
+	Node       string
+	Victims    []*Pod // the most important first
+	Violations int    // of disruption budgets
+	// Outranked are pods of lower priority that had been promised the node.
+	Outranked []*Pod
+}
+
+// PreScore computes, once for a pod, what Score needs; skip says that the plugin has no preference about this pod now.
 type PreScore interface {
 	Plugin
-	PreScore(s *State, p *Pod) (skip bool)
+	PreScore(v *View, p *Pod) (state any, skip bool)
 }
 
 // Score ranks a node that will do. With Normalize raw scores may be any numbers.
 type Score interface {
 	Plugin
-	Score(s *State, p *Pod, n *Node) int64
+	Score(state any, p *Pod, n *Node) int64
 }
 
-// Normalize brings the raw scores of all nodes that will do to 0..MaxScore, knowing their greatest.
+// Normalize brings the raw scores of all nodes that will do to 0..MaxScore, knowing the least and the greatest.
 type Normalize interface {
-	Normalize(raw, greatest int64) int64
+	Normalize(state any, raw, least, greatest int64) int64
+}
+
+// Among is for Score plugins that rank a node by which others will do as well: it is called before the first Score, and
+// again when the set of rows that will do has changed. It says whether scores may differ.
+type Among interface {
+	Among(state any, p *Pod, feasible func(yield func(row int) bool)) (changed bool)
+}
+
+// Reserve takes note that a pod will go to a node, before the API knows, and undoes that.
+type Reserve interface {
+	Plugin
+	Reserve(state any, p *Pod, n *Node) *Status
+	Unreserve(state any, p *Pod, node string)
+}
+
+// PreBind does what must be done before a pod is bound, beside the loop. It may wait for others; ctx bounds that.
+type PreBind interface {
+	Plugin
+	PreBind(ctx context.Context, state any, p *Pod, node string) error
 }
 
 // Bind tells the API where a pod goes.
@@ -58,39 +131,9 @@ type Bind interface {
 // Wakes says which changes of the cluster may turn a plugin's no into a yes for a pod.
 type Wakes interface {
 	Plugin
+	// Heeds are the kinds of change that can help at all; Helps is asked about those only.
+	Heeds() ChangeKinds
 	Helps(p *Pod, c Change) bool
-}
-
-// Change is something that happened in the cluster which pods may be waiting for.
-type Change struct {
-	What ChangeKind
-	Node *Node // of NodeAdded and NodeChanged: as it is now
-	Pod  *Pod  // of PodGone
-}
-
-// ChangeKind is what happened.
-type ChangeKind int
-
-// The changes that can help.
-const (
-	NodeAdded ChangeKind = iota
-	NodeChanged
-	PodGone // a pod left its node
-)
-
-// State carries what PreFilter and PreScore computed to Filter and Score of the same plugin, by plugin name.
-type State struct{ values map[string]any }
-
-// NewState is empty.
-func NewState() *State { return &State{values: map[string]any{}} }
-
-// Set keeps a value for a plugin.
-func (s *State) Set(plugin string, v any) { s.values[plugin] = v }
-
-// Get returns what Set kept, and whether it is there with that type.
-func Get[T any](s *State, plugin string) (T, bool) {
-	v, ok := s.values[plugin].(T)
-	return v, ok
 }
 
 // Profile is the ordered plugins of one scheduler name.
@@ -100,7 +143,10 @@ type Profile struct {
 	PreEnqueue []PreEnqueue
 	PreFilter  []PreFilter
 	Filter     []Filter
+	PostFilter []PostFilter
 	Score      []Weighted
+	Reserve    []Reserve
+	PreBind    []PreBind
 	Bind       Bind
 	Wakes      map[string]Wakes // by plugin name
 }

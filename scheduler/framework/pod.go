@@ -1,12 +1,10 @@
 package framework
 
 import (
-	"crypto/sha256"
-	"encoding/json"
-	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
 	podresources "k8s.io/component-helpers/resource"
 	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
@@ -25,19 +23,18 @@ type Pod struct {
 	*corev1.Pod
 	Requests Vector // what must fit; one of Pods included
 	Weight   Vector // the same for ranking: CPU and memory as if every container named some
+	Asks     Vector // Weight, for the pod that is being placed: with pod-level resources they may differ
 	Ports    []HostPort
 	Affinity nodeaffinity.RequiredNodeAffinity // with the nodeSelector
 	// Preferred is nil when the pod has no preferences or they cannot be read; BadPreference says why.
 	Preferred     *nodeaffinity.PreferredSchedulingTerms
 	BadPreference error
 	Priority      int32
+	Terms         *Terms // nil when there are none
+	Leaving       bool   // it is being deleted
 
-	// Signature is the same for pods that scheduling cannot tell apart.
-	Signature Signature
+	signed *signed
 }
-
-// Signature stands for everything that plugins read of a pod.
-type Signature [sha256.Size]byte
 
 // HostPort is a port that a pod takes on its node. Address 0.0.0.0 is every address.
 type HostPort struct {
@@ -56,78 +53,131 @@ func (p HostPort) Clashes(q HostPort) bool {
 func NewPod(pod *corev1.Pod, columns *Columns) *Pod {
 	p := &Pod{
 		Pod:      pod,
-		Requests: columns.Vector(podresources.PodRequests(pod, podresources.PodResourcesOptions{})),
-		Weight: columns.Vector(podresources.PodRequests(pod, podresources.PodResourcesOptions{
-			NonMissingContainerRequests: corev1.ResourceList{corev1.ResourceCPU: unnamedCPU, corev1.ResourceMemory: unnamedMemory},
-		})),
 		Ports:    hostPorts(pod),
 		Affinity: nodeaffinity.GetRequiredNodeAffinity(pod),
 		Priority: schedulinghelpers.PodPriority(pod),
+		Terms:    termsOf(pod, &columns.Keys),
+		Leaving:  pod.DeletionTimestamp != nil,
 	}
-	p.Requests[Pods] = 1
-	if a := pod.Spec.Affinity; a != nil && a.NodeAffinity != nil {
+	p.measure(columns)
+	spreadKeys(pod, &columns.Keys)
+	if a := pod.Spec.Affinity; a != nil && a.NodeAffinity != nil && len(a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution) > 0 {
 		p.Preferred, p.BadPreference = nodeaffinity.NewPreferredSchedulingTerms(a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution)
 	}
-	p.Signature = signatureOf(p)
 	return p
 }
 
-func hostPorts(pod *corev1.Pod) (ports []HostPort) {
-	take := func(containers []corev1.Container) {
-		for _, c := range containers {
-			for _, port := range c.Ports {
-				if port.HostPort == 0 {
-					continue
-				}
-				h := HostPort{Protocol: port.Protocol, Address: port.HostIP, Port: port.HostPort}
-				if h.Address == "" {
-					h.Address = "0.0.0.0"
-				}
-				if h.Protocol == "" {
-					h.Protocol = corev1.ProtocolTCP
-				}
-				ports = append(ports, h)
+// measure adds up what the pod requests. A pod that is being resized counts with the greater of what it has and what it
+// wants.
+func (p *Pod) measure(columns *Columns) {
+	options := podresources.PodResourcesOptions{UseStatusResources: true, InPlacePodLevelResourcesVerticalScalingEnabled: true}
+	requests := podresources.PodRequests(p.Pod, options)
+	p.Requests = columns.Vector(requests)
+	p.Requests[Pods] = 1
+	weigh := func(unnamed corev1.ResourceList) Vector {
+		options.NonMissingContainerRequests = unnamed
+		return columns.Vector(podresources.PodRequests(p.Pod, options))
+	}
+	if namesAll(p.Pod) {
+		p.Weight, p.Asks = p.Requests, p.Requests
+		return
+	}
+	both := corev1.ResourceList{corev1.ResourceCPU: unnamedCPU, corev1.ResourceMemory: unnamedMemory}
+	p.Asks = weigh(both)
+	p.Weight = p.Asks
+	if podresources.IsPodLevelRequestsSet(p.Pod) {
+		unnamed := corev1.ResourceList{}
+		for name, q := range both {
+			if have := requests[name]; have.IsZero() {
+				unnamed[name] = q
+			}
+		}
+		p.Weight = weigh(unnamed)
+	}
+}
+
+// namesAll says that every container names CPU and memory, so that nothing has to be assumed.
+func namesAll(pod *corev1.Pod) bool {
+	if pod.Spec.Resources != nil {
+		return false
+	}
+	for _, list := range [][]corev1.Container{pod.Spec.Containers, pod.Spec.InitContainers} {
+		for i := range list {
+			requests := list[i].Resources.Requests
+			if _, ok := requests[corev1.ResourceCPU]; !ok {
+				return false
+			}
+			if _, ok := requests[corev1.ResourceMemory]; !ok {
+				return false
 			}
 		}
 	}
-	take(pod.Spec.Containers)
-	for _, c := range pod.Spec.InitContainers {
-		if c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
-			take([]corev1.Container{c})
+	return true
+}
+
+func hostPorts(pod *corev1.Pod) (ports []HostPort) {
+	take := func(c *corev1.Container) {
+		for _, port := range c.Ports {
+			if port.HostPort == 0 {
+				continue
+			}
+			h := HostPort{Protocol: port.Protocol, Address: port.HostIP, Port: port.HostPort}
+			if h.Address == "" {
+				h.Address = "0.0.0.0"
+			}
+			if h.Protocol == "" {
+				h.Protocol = corev1.ProtocolTCP
+			}
+			ports = append(ports, h)
+		}
+	}
+	for i := range pod.Spec.Containers {
+		take(&pod.Spec.Containers[i])
+	}
+	for i := range pod.Spec.InitContainers {
+		if c := &pod.Spec.InitContainers[i]; c.RestartPolicy != nil && *c.RestartPolicy == corev1.ContainerRestartPolicyAlways {
+			take(c)
 		}
 	}
 	return ports
 }
 
-// signatureOf covers every field that a plugin reads. A plugin that reads more must add it here.
-func signatureOf(p *Pod) Signature {
-	data, err := json.Marshal(struct {
-		Requests, Weight Vector
-		Ports            []HostPort
-		NodeName         string
-		NodeSelector     map[string]string
-		Affinity         *corev1.Affinity
-		Tolerations      []corev1.Toleration
-		Spread           []corev1.TopologySpreadConstraint
-		Volumes          []string
-		Claims           int
-	}{
-		p.Requests, p.Weight, p.Ports, p.Spec.NodeName, p.Spec.NodeSelector, p.Spec.Affinity, p.Spec.Tolerations,
-		p.Spec.TopologySpreadConstraints, claims(p.Pod), len(p.Spec.ResourceClaims),
-	})
-	if err != nil { // these types always encode
-		panic(fmt.Sprintf("sign pod %s/%s: %v", p.Namespace, p.Name, err))
+// Personal says that a pod's volumes or devices are its own matter: what is found out about it holds for no other pod.
+func (p *Pod) Personal() bool {
+	if len(p.Spec.ResourceClaims) > 0 {
+		return true
 	}
-	return sha256.Sum256(data)
-}
-
-func claims(pod *corev1.Pod) (names []string) {
-	for _, v := range pod.Spec.Volumes {
-		if v.PersistentVolumeClaim != nil || v.Ephemeral != nil {
-			names = append(names, v.Name)
+	for i := range p.Spec.Volumes {
+		v := &p.Spec.Volumes[i]
+		if v.PersistentVolumeClaim != nil || v.Ephemeral != nil || v.GCEPersistentDisk != nil || v.AWSElasticBlockStore != nil ||
+			v.RBD != nil || v.ISCSI != nil || v.AzureDisk != nil || v.CSI != nil {
+			return true
 		}
 	}
-	return names
+	return false
+}
+
+// Alike says that scheduling cannot tell two states of a pod on its node apart.
+func Alike(a, b *corev1.Pod) bool {
+	if a.Generation != b.Generation || (a.DeletionTimestamp == nil) != (b.DeletionTimestamp == nil) ||
+		!equality.Semantic.DeepEqual(a.Labels, b.Labels) || len(a.Status.ContainerStatuses) != len(b.Status.ContainerStatuses) ||
+		!equality.Semantic.DeepEqual(a.Status.Resources, b.Status.Resources) {
+		return false
+	}
+	for i := range a.Status.ContainerStatuses {
+		x, y := &a.Status.ContainerStatuses[i], &b.Status.ContainerStatuses[i]
+		if !equality.Semantic.DeepEqual(x.Resources, y.Resources) || !equality.Semantic.DeepEqual(x.AllocatedResources, y.AllocatedResources) {
+			return false
+		}
+	}
+	return true
+}
+
+// With is the same pod with a newer API object that is Alike.
+func (p *Pod) With(pod *corev1.Pod) *Pod {
+	c := *p
+	c.Pod = pod
+	return &c
 }
 
 // Queued is a pod that waits for a node.

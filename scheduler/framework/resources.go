@@ -38,8 +38,12 @@ const (
 	fixedColumns
 )
 
-// Columns gives each resource name a column. It only grows: by the extended resources that nodes and pods name.
-type Columns struct{ names []corev1.ResourceName }
+// Columns gives each resource name a column, and knows which pod labels matter. It only grows: by the extended resources
+// that nodes and pods name, and by the keys of selectors.
+type Columns struct {
+	names []corev1.ResourceName
+	Keys  LabelKeys
+}
 
 // NewColumns knows the fixed columns.
 func NewColumns() *Columns {
@@ -55,7 +59,7 @@ func (c *Columns) Name(column int) corev1.ResourceName { return c.names[column] 
 func (c *Columns) Vector(list corev1.ResourceList) Vector {
 	v := make(Vector, fixedColumns, max(fixedColumns, len(list)))
 	for name, q := range list {
-		i := c.column(name)
+		i := c.Column(name)
 		for len(v) <= i {
 			v = append(v, 0)
 		}
@@ -68,7 +72,8 @@ func (c *Columns) Vector(list corev1.ResourceList) Vector {
 	return v
 }
 
-func (c *Columns) column(name corev1.ResourceName) int {
+// Column is where a resource stands; it makes the column when there is none.
+func (c *Columns) Column(name corev1.ResourceName) int {
 	if i := slices.Index(c.names, name); i >= 0 {
 		return i
 	}

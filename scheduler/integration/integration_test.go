@@ -118,7 +118,7 @@ func TestPlacesAndExplains(t *testing.T) {
 	await(t, api, "before", "bound", bound)
 	makePod(t, api, "big", "4")
 	p := await(t, api, "big", "explained", func(p *corev1.Pod) bool { return condition(p) != "" })
-	if got, want := condition(p), "0/1 nodes are available: 1 Insufficient cpu."; got != want {
+	if got, want := condition(p), "0/1 nodes are available: 1 Insufficient cpu. preemption: 0/1 nodes are available: 1 Preemption is not helpful for scheduling."; got != want {
 		t.Errorf("condition %q, want %q", got, want)
 	}
 	makeNode(t, api, "large", "8")

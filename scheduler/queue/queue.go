@@ -3,18 +3,22 @@
 // A pod is in one of four places: gated, until the pod itself changes; active, to be tried now, in the order of the Sort
 // plugin; backing off, for a time that doubles with each failure; or unschedulable, until something happens that one
 // of the plugins that refused it says may help, or until MaxWait has passed, so that none is forgotten if a plugin is
-// wrong. A pod that is woken still serves its time of backing off.
+// wrong. A pod that is woken still serves its time of backing off, unless nobody else wants to be tried.
+//
+// Unschedulable pods stand in groups by the plugins that refused them, so that a change that none of these heeds costs
+// nothing, however many pods wait.
 //
 // The queue has one owner and no clock: now comes in as an argument. It is as large as there are pending pods.
 package queue
 
 import (
 	"container/heap"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/types"
 
 	"hardway/scheduler/framework"
@@ -33,8 +37,18 @@ type Queue struct {
 	options  Options
 	entries  map[types.UID]*entry
 	active   *places
+	eager    *places // backing off, and may be tried early when active is empty
 	sleeping *places // backing off and unschedulable, by when they wake
+	groups   map[string]*group
 	arrivals uint64
+	counts   [inFlight + 1]int
+}
+
+// group is the unschedulable pods of a profile that the same plugins refused.
+type group struct {
+	plugins []framework.Wakes
+	heeds   framework.ChangeKinds
+	entries map[types.UID]*entry
 }
 
 type place int
@@ -53,14 +67,17 @@ type entry struct {
 	where   place
 	wakes   time.Time // from backing off, or the end of MaxWait
 	backoff time.Time // until when it backs off, wherever it is
+	failed  bool      // the last try ended in an error, not in a refusal
 	gate    *framework.Status
+	group   *group
 	index   int    // in its heap
+	early   int    // in eager
 	number  uint64 // order of arrival
 }
 
 // New makes a queue for the given profiles, by scheduler name. Pods of other schedulers are left alone.
 func New(profiles []*framework.Profile, o Options) *Queue {
-	q := &Queue{profiles: map[string]*framework.Profile{}, options: o, entries: map[types.UID]*entry{}}
+	q := &Queue{profiles: map[string]*framework.Profile{}, options: o, entries: map[types.UID]*entry{}, groups: map[string]*group{}}
 	for d, otherwise := range map[*time.Duration]time.Duration{
 		&q.options.InitialBackoff: time.Second, &q.options.MaxBackoff: 10 * time.Second, &q.options.MaxWait: 5 * time.Minute,
 	} {
@@ -71,13 +88,15 @@ func New(profiles []*framework.Profile, o Options) *Queue {
 	for _, p := range profiles {
 		q.profiles[p.Scheduler] = p
 	}
-	q.active = &places{less: func(a, b *entry) bool {
+	inOrder := func(a, b *entry) bool {
 		if a.profile.Sort.Less(&a.Queued, &b.Queued) {
 			return true
 		}
 		return !a.profile.Sort.Less(&b.Queued, &a.Queued) && a.number < b.number
-	}}
-	q.sleeping = &places{less: func(a, b *entry) bool { return a.wakes.Before(b.wakes) }}
+	}
+	q.active = &places{less: inOrder, index: func(e *entry) *int { return &e.index }}
+	q.eager = &places{less: inOrder, index: func(e *entry) *int { return &e.early }}
+	q.sleeping = &places{less: func(a, b *entry) bool { return a.wakes.Before(b.wakes) }, index: func(e *entry) *int { return &e.index }}
 	return q
 }
 
@@ -96,14 +115,13 @@ func (q *Queue) Set(pod *framework.Pod, now time.Time) *framework.Status {
 	e := q.entries[pod.UID]
 	fresh := e == nil
 	if fresh {
-		e = &entry{profile: profile, Queued: framework.Queued{Since: now}, number: q.arrivals}
+		e = &entry{profile: profile, Queued: framework.Queued{Since: now}, where: -1, index: -1, early: -1, number: q.arrivals}
 		q.arrivals++
 		q.entries[pod.UID] = e
 	}
-	changed := !fresh && (e.Signature != pod.Signature || e.Priority != pod.Priority ||
-		!equality.Semantic.DeepEqual(e.Spec.SchedulingGates, pod.Spec.SchedulingGates))
+	changed := !fresh && (e.Generation != pod.Generation || !maps.Equal(e.Labels, pod.Labels))
 	e.Pod = pod
-	if e.where == inFlight && !fresh {
+	if e.where == inFlight {
 		return nil // its try goes on with what it began with
 	}
 	e.gate = gateOf(profile, pod)
@@ -138,12 +156,16 @@ func (q *Queue) Remove(uid types.UID) {
 // Pop returns the next pod to try; nil when none is ready. It must be followed by Remove or Fail for that pod.
 func (q *Queue) Pop(now time.Time) *framework.Queued {
 	q.wake(now)
-	if q.active.Len() == 0 {
+	var e *entry
+	switch {
+	case q.active.Len() > 0:
+		e = q.active.entries[0]
+	case q.eager.Len() > 0:
+		e = q.eager.entries[0]
+	default:
 		return nil
 	}
-	e := q.active.entries[0]
-	q.take(e)
-	e.where = inFlight
+	q.move(e, inFlight)
 	e.Attempts++
 	return &e.Queued
 }
@@ -156,14 +178,19 @@ func (q *Queue) Fail(uid types.UID, refusedBy []string, now time.Time) {
 		return // gone meanwhile
 	}
 	e.Rejected = refusedBy
+	e.failed = len(refusedBy) == 0
 	e.backoff = now.Add(q.pause(e.Attempts))
-	if len(refusedBy) > 0 {
-		e.wakes = now.Add(q.options.MaxWait)
-		q.move(e, unschedulable)
+	if e.gate = gateOf(e.profile, e.Pod); e.gate != nil {
+		q.move(e, gated)
 		return
 	}
-	e.wakes = e.backoff
-	q.move(e, backingOff)
+	if e.failed {
+		e.wakes = e.backoff
+		q.move(e, backingOff)
+		return
+	}
+	e.wakes = now.Add(q.options.MaxWait)
+	q.move(e, unschedulable)
 }
 
 func (q *Queue) pause(attempts int) time.Duration {
@@ -178,19 +205,27 @@ func (q *Queue) pause(attempts int) time.Duration {
 
 // Changed wakes the unschedulable pods that a change may help.
 func (q *Queue) Changed(c framework.Change, now time.Time) {
-	for _, e := range slices.Clone(q.sleeping.entries) {
-		if e.where != unschedulable || !helps(e, c) {
+	var woken []*entry
+	for _, g := range q.groups {
+		if !g.heeds.Has(c.What) {
 			continue
 		}
+		for _, e := range g.entries {
+			if slices.ContainsFunc(g.plugins, func(w framework.Wakes) bool { return w.Helps(e.Pod, c) }) {
+				woken = append(woken, e)
+			}
+		}
+	}
+	for _, e := range woken {
 		q.activate(e, now)
 	}
 }
 
-func helps(e *entry, c framework.Change) bool {
-	return slices.ContainsFunc(e.Rejected, func(name string) bool {
-		w := e.profile.Wakes[name]
-		return w != nil && w.Helps(e.Pod, c)
-	})
+// Wake gives an unschedulable pod another try.
+func (q *Queue) Wake(uid types.UID, now time.Time) {
+	if e := q.entries[uid]; e != nil && e.where == unschedulable {
+		q.activate(e, now)
+	}
 }
 
 // activate makes a pod ready to be tried, after the rest of its backoff.
@@ -219,61 +254,105 @@ func (q *Queue) Next() (at time.Time, ok bool) {
 	return q.sleeping.entries[0].wakes, true
 }
 
-// Counts are how many pods are where, by the names of upstream's scheduler_pending_pods metric.
-func (q *Queue) Counts() map[string]int {
-	n := map[string]int{"active": 0, "backoff": 0, "unschedulable": 0, "gated": 0}
+// Waiting describes a pod that waits, for explanations; ok is false when there is none of that name.
+func (q *Queue) Waiting(namespace, name string) (w Waiting, ok bool) {
 	for _, e := range q.entries {
-		switch e.where {
-		case gated:
-			n["gated"]++
-		case backingOff:
-			n["backoff"]++
-		case unschedulable:
-			n["unschedulable"]++
-		default:
-			n["active"]++
+		if e.Namespace == namespace && e.Name == name {
+			return Waiting{Queued: e.Queued, Where: names[e.where], Wakes: e.wakes, Gate: e.gate}, true
 		}
 	}
-	return n
+	return Waiting{}, false
+}
+
+// Waiting is a pod in the queue.
+type Waiting struct {
+	framework.Queued
+	Where string // active, backoff, unschedulable or gated
+	Wakes time.Time
+	Gate  *framework.Status
+}
+
+// names are those of upstream's scheduler_pending_pods metric.
+var names = map[place]string{gated: "gated", active: "active", backingOff: "backoff", unschedulable: "unschedulable", inFlight: "active"}
+
+// Counts are how many pods are where.
+func (q *Queue) Counts() (active, backoff, unschedulables, gates int) {
+	return q.counts[1] + q.counts[inFlight], q.counts[backingOff], q.counts[unschedulable], q.counts[gated]
 }
 
 func (q *Queue) move(e *entry, to place) {
 	q.take(e)
 	e.where = to
+	q.counts[to]++
 	switch to {
 	case active:
 		heap.Push(q.active, e)
-	case backingOff, unschedulable:
+	case backingOff:
 		heap.Push(q.sleeping, e)
+		if !e.failed {
+			heap.Push(q.eager, e)
+		}
+	case unschedulable:
+		heap.Push(q.sleeping, e)
+		e.group = q.groupOf(e)
+		e.group.entries[e.UID] = e
 	}
 }
 
-// take removes e from its heap.
-func (q *Queue) take(e *entry) {
-	for _, h := range []*places{q.active, q.sleeping} {
-		if e.index < h.Len() && h.entries[e.index] == e {
-			heap.Remove(h, e.index)
-			return
+// groupOf finds the group of those that refused a pod. There are at most as many as combinations that occurred.
+func (q *Queue) groupOf(e *entry) *group {
+	key := e.profile.Scheduler + " " + strings.Join(e.Rejected, " ")
+	g := q.groups[key]
+	if g == nil {
+		g = &group{entries: map[types.UID]*entry{}}
+		for _, name := range e.Rejected {
+			if w := e.profile.Wakes[name]; w != nil {
+				g.plugins = append(g.plugins, w)
+				g.heeds |= w.Heeds()
+			}
 		}
+		q.groups[key] = g
 	}
+	return g
+}
+
+// take removes e from where it is.
+func (q *Queue) take(e *entry) {
+	if e.where >= 0 {
+		q.counts[e.where]--
+	}
+	switch e.where {
+	case active:
+		heap.Remove(q.active, e.index)
+	case backingOff:
+		heap.Remove(q.sleeping, e.index)
+		if e.early >= 0 {
+			heap.Remove(q.eager, e.early)
+		}
+	case unschedulable:
+		heap.Remove(q.sleeping, e.index)
+		delete(e.group.entries, e.UID)
+	}
+	e.where = -1
 }
 
 // places is a heap of entries that know their index.
 type places struct {
 	entries []*entry
 	less    func(a, b *entry) bool
+	index   func(e *entry) *int
 }
 
 func (p *places) Len() int           { return len(p.entries) }
 func (p *places) Less(i, j int) bool { return p.less(p.entries[i], p.entries[j]) }
 func (p *places) Swap(i, j int) {
 	p.entries[i], p.entries[j] = p.entries[j], p.entries[i]
-	p.entries[i].index, p.entries[j].index = i, j
+	*p.index(p.entries[i]), *p.index(p.entries[j]) = i, j
 }
 
 func (p *places) Push(x any) {
 	e := x.(*entry)
-	e.index = len(p.entries)
+	*p.index(e) = len(p.entries)
 	p.entries = append(p.entries, e)
 }
 
@@ -282,5 +361,6 @@ func (p *places) Pop() any {
 	e := p.entries[last]
 	p.entries[last] = nil
 	p.entries = p.entries[:last]
+	*p.index(e) = -1
 	return e
 }

@@ -23,7 +23,7 @@ type world struct {
 
 func newWorld() *world {
 	columns := framework.NewColumns()
-	return &world{queue.New([]*framework.Profile{plugins.Default("default-scheduler", columns, nil)}, queue.Options{}), columns, start}
+	return &world{queue.New([]*framework.Profile{plugins.Default("default-scheduler", &plugins.Needs{Columns: columns})}, queue.Options{}), columns, start}
 }
 
 func (w *world) pod(name string, change ...func(*corev1.Pod)) *framework.Pod {
@@ -34,6 +34,8 @@ func (w *world) pod(name string, change ...func(*corev1.Pod)) *framework.Pod {
 	}
 	return framework.NewPod(p, w.columns)
 }
+
+func generation(n int64) func(*corev1.Pod) { return func(p *corev1.Pod) { p.Generation = n } }
 
 // pop returns the name of the next pod after some time, "" when none is ready.
 func (w *world) pop(after time.Duration) string {
@@ -83,7 +85,7 @@ func TestUnschedulablePodsWaitForWhatHelps(t *testing.T) {
 		want   string
 	}{
 		"a node with room":                 {framework.Change{What: framework.NodeAdded, Node: node}, 2 * time.Second, "p"},
-		"a node with room, during backoff": {framework.Change{What: framework.NodeAdded, Node: node}, 500 * time.Millisecond, ""},
+		"a node with room, during backoff": {framework.Change{What: framework.NodeAdded, Node: node}, 500 * time.Millisecond, "p"},
 		"a node without room":              {framework.Change{What: framework.NodeAdded, Node: small}, 2 * time.Second, ""},
 		"nothing for long":                 {framework.Change{What: framework.NodeAdded, Node: small}, 5 * time.Minute, "p"},
 	} {
@@ -97,6 +99,22 @@ func TestUnschedulablePodsWaitForWhatHelps(t *testing.T) {
 				t.Errorf("got %q, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+// TestBackoffYields: a pod that has been woken serves its backoff only as long as others want to be tried.
+func TestBackoffYields(t *testing.T) {
+	node := &framework.Node{Node: &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n"}}, Allocatable: framework.Vector{1000, 1 << 30, 0, 10}}
+	w := newWorld()
+	w.Set(w.pod("refused", priority(9)), w.now)
+	w.pop(0)
+	w.Fail("refused", []string{"NodeResourcesFit"}, w.now)
+	w.Set(w.pod("other"), w.now)
+	w.Changed(framework.Change{What: framework.NodeAdded, Node: node}, w.now)
+	for _, want := range []string{"other", "refused", ""} {
+		if got := w.pop(0); got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
 	}
 }
 
@@ -122,7 +140,7 @@ func TestChangesOfThePodItself(t *testing.T) {
 		if w.pop(10*time.Second) != "" {
 			t.Error("a change that scheduling does not read woke it")
 		}
-		w.Set(w.pod("p"), w.now)
+		w.Set(w.pod("p", generation(2)), w.now)
 		if w.pop(0) != "p" {
 			t.Error("not ready after its selector went")
 		}

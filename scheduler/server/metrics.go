@@ -13,7 +13,12 @@ type schedulerMetrics struct {
 	duration    *prometheus.HistogramVec
 	algorithm   prometheus.Histogram
 	endToEnd    *prometheus.HistogramVec
+	tries       prometheus.Histogram
 	pendingPods *prometheus.GaugeVec
+	refusals    *prometheus.CounterVec
+	cacheSize   *prometheus.GaugeVec
+	preemptions prometheus.Counter
+	victims     prometheus.Histogram
 }
 
 func newMetrics(reg *prometheus.Registry) *schedulerMetrics {
@@ -35,12 +40,32 @@ func newMetrics(reg *prometheus.Registry) *schedulerMetrics {
 			Name: "scheduler_pod_scheduling_sli_duration_seconds", Buckets: prometheus.ExponentialBuckets(0.001, 2, 20),
 			Help: "E2e latency for a pod being scheduled, from the time the pod enters the scheduling queue.",
 		}, []string{"attempts"}),
+		tries: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "scheduler_pod_scheduling_attempts", Buckets: prometheus.ExponentialBuckets(1, 2, 5),
+			Help: "Number of attempts to successfully schedule a pod.",
+		}),
 		pendingPods: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "scheduler_pending_pods",
 			Help: "Number of pending pods, by the queue type.",
 		}, []string{"queue"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "scheduler_refusals_total",
+			Help: "Number of tries that a plugin ended by refusing nodes, by plugin.",
+		}, []string{"plugin", "profile"}),
+		cacheSize: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "scheduler_cache_size",
+			Help: "Number of nodes and pods in the scheduler cache.",
+		}, []string{"type"}),
+		preemptions: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "scheduler_preemption_attempts_total",
+			Help: "Total preemption attempts in the cluster till now",
+		}),
+		victims: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "scheduler_preemption_victims", Buckets: prometheus.ExponentialBuckets(1, 2, 7),
+			Help: "Number of selected preemption victims",
+		}),
 	}
-	reg.MustRegister(m.attempts, m.duration, m.algorithm, m.endToEnd, m.pendingPods)
+	reg.MustRegister(m.attempts, m.duration, m.algorithm, m.endToEnd, m.tries, m.pendingPods, m.refusals, m.cacheSize, m.preemptions, m.victims)
 	return m
 }
 
@@ -58,10 +83,28 @@ func (m *schedulerMetrics) bound(profile string, began, since time.Time, attempt
 		label = fmt.Sprint(attempts)
 	}
 	m.endToEnd.WithLabelValues(label).Observe(time.Since(since).Seconds())
+	m.tries.Observe(float64(attempts))
 }
 
-func (m *schedulerMetrics) pending(counts map[string]int) {
-	for queue, n := range counts {
+func (m *schedulerMetrics) refused(profile string, plugins []string) {
+	for _, name := range plugins {
+		m.refusals.WithLabelValues(name, profile).Inc()
+	}
+}
+
+func (m *schedulerMetrics) preempted(victims int) {
+	m.preemptions.Inc()
+	m.victims.Observe(float64(victims))
+}
+
+// state sets what there is now.
+func (m *schedulerMetrics) state(l *loop) {
+	active, backoff, unschedulable, gated := l.queue.Counts()
+	for queue, n := range map[string]int{"active": active, "backoff": backoff, "unschedulable": unschedulable, "gated": gated} {
 		m.pendingPods.WithLabelValues(queue).Set(float64(n))
+	}
+	nodes, pods, assumed := l.cluster.Size()
+	for kind, n := range map[string]int{"nodes": nodes, "pods": pods, "assumed_pods": assumed} {
+		m.cacheSize.WithLabelValues(kind).Set(float64(n))
 	}
 }

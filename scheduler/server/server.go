@@ -43,25 +43,32 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
+	if cfg.Sampling {
+		log.Warn("percentageOfNodesToScore has no effect here: every node is looked at")
+	}
+	if len(cfg.Extenders) > 0 {
+		return &daemon.ConfigError{Err: fmt.Errorf("extenders: not supported yet")}
+	}
 	reg := metrics.New()
-	informers := client.NewInformers(api, log)
 	events := client.NewRecorder(api, "default-scheduler", "")
 	cluster := snapshot.New()
+	sources := newSources(api, log.Named("watch"))
 	var profiles []*framework.Profile
-	for _, name := range cfg.Schedulers {
-		profiles = append(profiles, plugins.Default(name, cluster.Columns, api))
+	needs := &plugins.Needs{Columns: cluster.Columns, API: api, Budgets: sources.budgetsIn}
+	for i := range cfg.Profiles {
+		p, err := plugins.New(&cfg.Profiles[i], needs)
+		if err != nil {
+			return &daemon.ConfigError{Err: fmt.Errorf("profiles[%d]: %w", i, err)}
+		}
+		profiles = append(profiles, p)
 	}
-	binder := bind.New(api, events, log.Named("bind"))
+	binder := bind.New(api, events, cfg.Fresh(), log.Named("bind"))
 	loop := newLoop(profiles, cluster, binder, cfg.Queue, newMetrics(reg), log.Named("loop"))
-	loop.watch(informers)
+
+	sources.open(ctx, loop)
 
 	health := daemon.NewHealth()
-	health.Ready("informers", func(context.Context) error {
-		if !loop.synced() {
-			return fmt.Errorf("nodes and pods have not arrived yet")
-		}
-		return nil
-	})
+	health.Ready("informers", loop.ready)
 	var g daemon.Group
 	g.Add("watchdog", daemon.Watchdog(health))
 	if cfg.SecurePort != 0 {
@@ -72,10 +79,10 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 		g.Add("debug server", serve)
 	}
 	g.Add("events", events.Run)
-	g.Add("informers", informers.Run)
+	g.Add("watches", sources.run)
 	g.Add("loop", loop.run)
 	g.Add("leadership", func(ctx context.Context) error {
-		if !informers.WaitForSync(ctx) {
+		if !sources.must.WaitForSync(ctx) {
 			return ctx.Err()
 		}
 		daemon.NotifyReady()

@@ -9,7 +9,7 @@ import (
 
 const name = "NodePorts"
 
-var taken = &framework.Status{Code: framework.Unschedulable, Plugin: name, Reason: "node(s) didn't have free ports for the requested pod ports"}
+var taken = framework.No(framework.Unschedulable, name, "node(s) didn't have free ports for the requested pod ports")
 
 // Plugin is NodePorts.
 type Plugin struct{}
@@ -17,12 +17,22 @@ type Plugin struct{}
 // Name implements framework.Plugin.
 func (Plugin) Name() string { return name }
 
+// PreFilter implements framework.PreFilter.
+func (Plugin) PreFilter(_ *framework.View, p *framework.Pod) framework.Prepared {
+	return framework.Prepared{Skip: len(p.Ports) == 0}
+}
+
 // Filter implements framework.Filter.
-func (Plugin) Filter(_ *framework.State, p *framework.Pod, n *framework.Node) *framework.Status {
+func (Plugin) Filter(_ any, p *framework.Pod, n *framework.Node) *framework.Status {
 	if clash(p.Ports, n.Ports) {
 		return taken
 	}
 	return nil
+}
+
+// Heeds implements framework.Wakes.
+func (Plugin) Heeds() framework.ChangeKinds {
+	return framework.Kinds(framework.NodeAdded, framework.PodGone)
 }
 
 // Helps implements framework.Wakes.

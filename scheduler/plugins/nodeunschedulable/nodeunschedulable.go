@@ -9,7 +9,7 @@ import (
 
 const name = "NodeUnschedulable"
 
-var cordoned = &framework.Status{Code: framework.Unresolvable, Plugin: name, Reason: "node(s) were unschedulable"}
+var cordoned = framework.No(framework.Unresolvable, name, "node(s) were unschedulable")
 
 var taint = corev1.Taint{Key: corev1.TaintNodeUnschedulable, Effect: corev1.TaintEffectNoSchedule}
 
@@ -20,14 +20,26 @@ type Plugin struct{}
 func (Plugin) Name() string { return name }
 
 // Filter implements framework.Filter.
-func (Plugin) Filter(_ *framework.State, p *framework.Pod, n *framework.Node) *framework.Status {
+func (Plugin) Filter(_ any, p *framework.Pod, n *framework.Node) *framework.Status {
 	if n.Spec.Unschedulable && !framework.Tolerates(p.Spec.Tolerations, &taint) {
 		return cordoned
 	}
 	return nil
 }
 
+// Heeds implements framework.Wakes.
+func (Plugin) Heeds() framework.ChangeKinds {
+	return framework.Kinds(framework.NodeAdded, framework.NodeChanged)
+}
+
 // Helps implements framework.Wakes.
 func (Plugin) Helps(_ *framework.Pod, c framework.Change) bool {
-	return c.What != framework.PodGone && !c.Node.Spec.Unschedulable
+	switch c.What {
+	case framework.NodeAdded:
+		return !c.Node.Spec.Unschedulable
+	case framework.NodeChanged:
+		return !c.Node.Spec.Unschedulable && c.OldNode.Spec.Unschedulable
+	default:
+		return false
+	}
 }

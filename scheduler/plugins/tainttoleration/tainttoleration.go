@@ -10,7 +10,7 @@ import (
 
 const name = "TaintToleration"
 
-var untolerated = &framework.Status{Code: framework.Unresolvable, Plugin: name, Reason: "node(s) had untolerated taint(s)"}
+var untolerated = framework.No(framework.Unresolvable, name, "node(s) had untolerated taint(s)")
 
 // Plugin is TaintToleration.
 type Plugin struct{}
@@ -19,10 +19,14 @@ type Plugin struct{}
 func (Plugin) Name() string { return name }
 
 // Filter implements framework.Filter.
-func (Plugin) Filter(_ *framework.State, p *framework.Pod, n *framework.Node) *framework.Status {
-	for i := range n.Spec.Taints {
-		t := &n.Spec.Taints[i]
-		if t.Effect != corev1.TaintEffectPreferNoSchedule && !framework.Tolerates(p.Spec.Tolerations, t) {
+func (Plugin) Filter(_ any, p *framework.Pod, n *framework.Node) *framework.Status {
+	return admits(n.Spec.Taints, p.Spec.Tolerations)
+}
+
+func admits(taints []corev1.Taint, tolerations []corev1.Toleration) *framework.Status {
+	for i := range taints {
+		t := &taints[i]
+		if t.Effect != corev1.TaintEffectPreferNoSchedule && !framework.Tolerates(tolerations, t) {
 			return untolerated
 		}
 	}
@@ -30,7 +34,7 @@ func (Plugin) Filter(_ *framework.State, p *framework.Pod, n *framework.Node) *f
 }
 
 // Score implements framework.Score: it counts the taints to be avoided.
-func (Plugin) Score(_ *framework.State, p *framework.Pod, n *framework.Node) (avoid int64) {
+func (Plugin) Score(_ any, p *framework.Pod, n *framework.Node) (avoid int64) {
 	for i := range n.Spec.Taints {
 		t := &n.Spec.Taints[i]
 		if t.Effect == corev1.TaintEffectPreferNoSchedule && !framework.Tolerates(p.Spec.Tolerations, t) {
@@ -41,14 +45,26 @@ func (Plugin) Score(_ *framework.State, p *framework.Pod, n *framework.Node) (av
 }
 
 // Normalize implements framework.Normalize: the fewer the better.
-func (Plugin) Normalize(raw, greatest int64) int64 {
+func (Plugin) Normalize(_ any, raw, _, greatest int64) int64 {
 	if greatest == 0 {
 		return framework.MaxScore
 	}
 	return framework.MaxScore - framework.MaxScore*raw/greatest
 }
 
+// Heeds implements framework.Wakes.
+func (Plugin) Heeds() framework.ChangeKinds {
+	return framework.Kinds(framework.NodeAdded, framework.NodeChanged)
+}
+
 // Helps implements framework.Wakes.
-func (p Plugin) Helps(pod *framework.Pod, c framework.Change) bool {
-	return c.What != framework.PodGone && p.Filter(nil, pod, c.Node) == nil
+func (Plugin) Helps(p *framework.Pod, c framework.Change) bool {
+	switch c.What {
+	case framework.NodeAdded:
+		return admits(c.Node.Spec.Taints, p.Spec.Tolerations) == nil
+	case framework.NodeChanged:
+		return admits(c.Node.Spec.Taints, p.Spec.Tolerations) == nil && admits(c.OldNode.Spec.Taints, p.Spec.Tolerations) != nil
+	default:
+		return false
+	}
 }
