@@ -30,6 +30,7 @@ type Config struct {
 	RootDir    string // pods' folders
 	StateDir   string // what lives as long as the kernel does: supervisors, namespaces
 	ImageDir   string
+	HostsDir   string // <registry>/hosts.toml: mirrors and CAs of registries
 	Hostname   string // name of the Node; empty: the machine's
 	NodeIPs    []string
 	Labels     map[string]string
@@ -59,7 +60,7 @@ type overrides struct {
 func Default() *Config {
 	return &Config{
 		RootDir: "/var/lib/kubelet", StateDir: "/run/hardway", ImageDir: "/var/lib/hardway/images", ClusterCIDR: "10.200.0.0/16",
-		NetworkMode: "vxlan",
+		NetworkMode: "vxlan", HostsDir: "/etc/hardway/registries",
 	}
 }
 
@@ -76,6 +77,7 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.RootDir, "root-dir", c.RootDir, "directory for the pods' volumes and files")
 	fs.StringVar(&c.StateDir, "state-dir", c.StateDir, "directory for what lives as long as the kernel does")
 	fs.StringVar(&c.ImageDir, "image-dir", c.ImageDir, "directory for images")
+	fs.StringVar(&c.HostsDir, "registry-hosts-dir", c.HostsDir, "directory of <registry>/hosts.toml files (containerd's format): mirrors and CAs")
 	fs.StringVar(&c.flags.podCIDR, "pod-cidr", "", "addresses for pods of this node, if the Node object gets none")
 	fs.StringVar(&c.ClusterCIDR, "cluster-cidr", c.ClusterCIDR, "addresses of all pods of the cluster")
 	fs.StringVar(&c.Bridge, "pod-bridge", c.Bridge, "name of the bridge that pods are connected to (default hw0)")

@@ -54,8 +54,9 @@ func (s *Store) Pull(ctx context.Context, ref string, auth Auth) (Image, error) 
 
 // place is where a pull may get an image from.
 type place struct {
-	ref  name.Reference
-	auth authn.Authenticator
+	ref       name.Reference
+	auth      authn.Authenticator
+	transport http.RoundTripper // nil: the usual one
 }
 
 // places lists the mirrors of full's registry, then the registry itself.
@@ -65,6 +66,21 @@ func (s *Store) places(full string, auth Auth) ([]place, error) {
 		return nil, err
 	}
 	registry, rest, _ := strings.Cut(full, "/")
+	told, err := endpoints(s.opts.HostsDir, registry)
+	if err != nil {
+		return nil, err
+	}
+	if len(told) > 0 {
+		var out []place
+		for _, e := range told {
+			p, err := e.at(full, auth)
+			if err != nil {
+				return nil, err
+			}
+			out = append(out, p)
+		}
+		return out, nil
+	}
 	mirrors, ok := s.opts.Mirrors[registry]
 	if !ok {
 		mirrors = s.opts.Mirrors["*"]
@@ -83,9 +99,9 @@ func (s *Store) places(full string, auth Auth) ([]place, error) {
 		if err != nil {
 			return nil, err
 		}
-		out = append(out, place{ref, authn.Anonymous})
+		out = append(out, place{ref: ref, auth: authn.Anonymous})
 	}
-	return append(out, place{origin, auth.authenticator()}), nil
+	return append(out, place{ref: origin, auth: auth.authenticator()}), nil
 }
 
 func (s *Store) schemeOf(full string) []name.Option {
@@ -116,8 +132,12 @@ func (s *Store) pull(ctx context.Context, full string, auth Auth) (Image, error)
 }
 
 func (s *Store) pullFrom(ctx context.Context, p place, full string) (Image, error) {
-	img, err := remote.Image(p.ref, remote.WithContext(ctx), remote.WithAuth(p.auth), remote.WithUserAgent("hardway-nodeagent"),
-		remote.WithPlatform(v1.Platform{OS: "linux", Architecture: runtime.GOARCH}))
+	opts := []remote.Option{remote.WithContext(ctx), remote.WithAuth(p.auth), remote.WithUserAgent("hardway-nodeagent"),
+		remote.WithPlatform(v1.Platform{OS: "linux", Architecture: runtime.GOARCH})}
+	if p.transport != nil {
+		opts = append(opts, remote.WithTransport(p.transport))
+	}
+	img, err := remote.Image(p.ref, opts...)
 	if err != nil {
 		return Image{}, inWords(err)
 	}

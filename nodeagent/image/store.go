@@ -37,6 +37,8 @@ type Options struct {
 	// Mirrors are tried in order before a registry itself, such as {"docker.io": {"https://mirror.example"}}. "*" is for
 	// every registry without an entry. Credentials are never sent to a mirror.
 	Mirrors map[string][]string
+	// HostsDir holds <registry>/hosts.toml files, see hosts.go. One for a registry wins over Mirrors.
+	HostsDir string
 	// Plain lists registries ("host:port") that speak HTTP without TLS. Those on localhost need no entry.
 	Plain []string
 }
