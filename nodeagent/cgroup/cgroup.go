@@ -37,6 +37,33 @@ func Ensure(name string, r container.Resources) error {
 	return nil
 }
 
+// Update changes the limits of the cgroup name while processes run in it. Here 0 takes a limit away. With swap the
+// limit of memory holds for memory and swap together, as containers have it.
+func Update(name string, r container.Resources, swap bool) error {
+	m, err := open(name, r)
+	if err != nil {
+		return fmt.Errorf("cgroup %s: %w", name, err)
+	}
+	if !m.Exists() {
+		return fmt.Errorf("cgroup %s: %w", name, os.ErrNotExist)
+	}
+	set := settings(r)
+	set.SkipDevices = true
+	if set.CpuQuota == 0 {
+		set.CpuQuota = -1
+	}
+	if set.Memory == 0 {
+		set.Memory = -1
+	}
+	if swap {
+		set.MemorySwap = set.Memory
+	}
+	if err := m.Set(set); err != nil {
+		return fmt.Errorf("cgroup %s: %w", name, err)
+	}
+	return nil
+}
+
 func open(name string, r container.Resources) (cgroups.Manager, error) {
 	clean := path.Join("/", name)
 	if clean == "/" {

@@ -33,7 +33,7 @@ type Workers interface {
 	WakeAll()
 	Known(uid types.UID) bool
 	Adopt(found runtime.PodStatus)
-	Sweep() error
+	Sweep(ctx context.Context) error
 }
 
 // Observer passes events on.
@@ -106,5 +106,5 @@ func (o *Observer) all(ctx context.Context) error {
 		}
 	}
 	o.workers.WakeAll()
-	return o.workers.Sweep()
+	return o.workers.Sweep(ctx)
 }

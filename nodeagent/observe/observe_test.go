@@ -36,11 +36,11 @@ func (l *told) add(s string) {
 	l.list = append(l.list, s)
 }
 
-func (l *told) Wake(u types.UID)          { l.add("wake " + string(u)) }
-func (l *told) WakeAll()                  { l.add("all") }
-func (l *told) Known(u types.UID) bool    { return strings.HasPrefix(string(u), "k") }
-func (l *told) Sweep() error              { l.add("sweep"); return nil }
-func (l *told) Adopt(p runtime.PodStatus) { l.add("adopt " + string(p.Config.UID)) }
+func (l *told) Wake(u types.UID)            { l.add("wake " + string(u)) }
+func (l *told) WakeAll()                    { l.add("all") }
+func (l *told) Known(u types.UID) bool      { return strings.HasPrefix(string(u), "k") }
+func (l *told) Sweep(context.Context) error { l.add("sweep"); return nil }
+func (l *told) Adopt(p runtime.PodStatus)   { l.add("adopt " + string(p.Config.UID)) }
 
 func TestObserver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -92,6 +92,7 @@ func (p *planner) start() {
 		}
 		p.forgetOld(v)
 	}
+	p.resize()
 }
 
 // sandbox says whether a living sandbox is there, and asks for one if not.

@@ -16,6 +16,10 @@ func (p *planner) restarts(v *view) bool {
 // restart starts an ended container again when its back-off is over.
 func (p *planner) restart(v *view) {
 	delay := p.delay(v)
+	if k := p.Facts.Kills[v.id]; k != nil && k.Resize {
+		p.launch(v, delay)
+		return
+	}
 	if delay > 0 && p.after(v.finished.Add(delay)) {
 		p.out.Waiting[v.spec.Name] = Waiting{"CrashLoopBackOff", fmt.Sprintf(
 			"back-off %s restarting failed container=%s pod=%s_%s(%s)", delay, v.spec.Name, p.Pod.Name, p.Pod.Namespace, p.Pod.UID)}

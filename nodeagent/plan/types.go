@@ -43,11 +43,22 @@ type Facts struct {
 	Kills      map[string]*Kill      // by container id
 	Hooks      map[string]Hook       // postStart, by container id
 	Health     map[string]Health     // probes, by container id
-	Removing   map[string]bool       // containers being removed, by id
-	Ended      time.Time             // when the pod began to end; zero while it runs
-	Reported   bool                  // the final status is stored in the API
-	Deleting   bool                  // the API object is being deleted
-	Cleanup    Step                  // sandbox and volumes being taken down
+	Resize     Resize
+	Removing   map[string]bool // containers being removed, by id
+	Ended      time.Time       // when the pod began to end; zero while it runs
+	Reported   bool            // the final status is stored in the API
+	Deleting   bool            // the API object is being deleted
+	Cleanup    Step            // sandbox and volumes being taken down
+}
+
+// Resize is how far a change of the pod's resources has come. The pod that Next sees has what is allocated to it.
+type Resize struct {
+	Pending    *Failure                               // why the wish is not granted; nil: it is, or there is none
+	Enforced   map[string]corev1.ResourceRequirements // what the kernel enforces, by id of the running container
+	Pod        *corev1.ResourceRequirements           // the same for the whole pod, where that has resources of its own
+	Step       Step                                   // the change being made
+	Error      string                                 // why it could not be made
+	Generation int64                                  // of the pod whose wish this is about
 }
 
 // Failure is why a pod fails as a whole; it becomes status.reason and status.message.
@@ -83,6 +94,7 @@ type Kill struct {
 	Term    time.Time // when SIGTERM was sent; zero: not yet
 	Kill    time.Time // when SIGKILL was sent last
 	Restart bool      // killed to be started again, whatever its exit code is
+	Resize  bool      // killed for new resources: no back-off
 	Waiting Waiting   // shown when it waits for its restart
 }
 
@@ -148,8 +160,11 @@ type (
 		Grace     time.Duration
 		Message   string // of the Killing event
 		Restart   bool
+		Resize    bool
 		Waiting   Waiting
 	}
+	// ResizeContainers makes the kernel enforce what is allocated to the pod's running containers.
+	ResizeContainers struct{}
 	// Signal sends a signal to the container's process.
 	Signal struct {
 		ID     string
@@ -179,6 +194,7 @@ func (RunPostStart) action()     {}
 func (BeginKill) action()        {}
 func (Signal) action()           {}
 func (RemoveContainer) action()  {}
+func (ResizeContainers) action() {}
 func (FailPod) action()          {}
 func (CleanUp) action()          {}
 func (DeletePod) action()        {}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -46,6 +47,8 @@ func (w *worker) act(ctx context.Context, pod *corev1.Pod, a plan.Action) {
 		w.signal(ctx, a)
 	case plan.RemoveContainer:
 		w.removeContainer(ctx, a)
+	case plan.ResizeContainers:
+		w.resizeContainers(pod)
 	case plan.FailPod:
 		w.facts.Failure = &a.Failure
 		w.Note(pod, nil, corev1.EventTypeNormal, a.Failure.Reason, "%s", a.Failure.Message)
@@ -87,6 +90,9 @@ func (w *worker) ensureSandbox(ctx context.Context, pod *corev1.Pod) error {
 	if err := admit.Unsupported(pod); err != nil {
 		return err
 	}
+	if err := w.checkRuntimeClass(ctx, pod); err != nil {
+		return err
+	}
 	cfg, err := compose.PodConfig(pod, w.Node())
 	if err != nil {
 		return err
@@ -99,6 +105,25 @@ func (w *worker) ensureSandbox(ctx context.Context, pod *corev1.Pod) error {
 	_, err = w.Runtime.EnsurePod(ctx, cfg)
 	return err
 }
+
+// checkRuntimeClass refuses a pod that wants another runtime than the one there is.
+func (w *worker) checkRuntimeClass(ctx context.Context, pod *corev1.Pod) error {
+	if pod.Spec.RuntimeClassName == nil || *pod.Spec.RuntimeClassName == "" {
+		return nil
+	}
+	handler, err := w.Handler(ctx, *pod.Spec.RuntimeClassName)
+	if err != nil {
+		return fmt.Errorf("runtime class %s: %w", *pod.Spec.RuntimeClassName, err)
+	}
+	if !slices.Contains(Handlers, handler) {
+		return fmt.Errorf("runtime class %s: no runtime for handler %q is configured on this node, which has %s",
+			*pod.Spec.RuntimeClassName, handler, strings.Join(Handlers, " and "))
+	}
+	return nil
+}
+
+// Handlers are the names by which a RuntimeClass may mean this node's runtime.
+var Handlers = []string{"runc", "hardway"}
 
 // settle notes how a step went.
 func (w *worker) settle(s *plan.Step, err error) {
@@ -190,7 +215,7 @@ func (w *worker) target(pod *corev1.Pod, c *corev1.Container, id string) hook.Ta
 }
 
 func (w *worker) beginKill(ctx context.Context, pod *corev1.Pod, a plan.BeginKill) {
-	k := &plan.Kill{Began: time.Now(), Grace: a.Grace, Restart: a.Restart, Waiting: a.Waiting}
+	k := &plan.Kill{Began: time.Now(), Grace: a.Grace, Restart: a.Restart, Resize: a.Resize, Waiting: a.Waiting}
 	w.facts.Kills[a.ID] = k
 	w.Note(pod, a.Container, corev1.EventTypeNormal, "Killing", "%s", a.Message)
 	w.poke()
@@ -293,7 +318,7 @@ func (w *worker) cleanUp(ctx context.Context, pod *corev1.Pod) {
 	w.task(ctx, func(ctx context.Context) func() {
 		err := w.Runtime.RemovePod(ctx, w.uid)
 		if err == nil {
-			err = w.Volumes.TearDown(w.uid)
+			err = w.Volumes.TearDown(ctx, w.uid)
 		}
 		return func() {
 			w.settle(&w.facts.Cleanup, err)

@@ -20,8 +20,13 @@ func (w *worker) look(pod *corev1.Pod, observed *runtime.PodStatus) {
 				continue
 			}
 			running[c.ID] = true
-			if spec := FindContainer(pod, c.Name); spec != nil {
-				w.probe(pod, observed, spec, c)
+			spec := FindContainer(pod, c.Name)
+			if spec == nil {
+				continue
+			}
+			w.probe(pod, observed, spec, c)
+			if _, known := w.facts.Resize.Enforced[c.ID]; !known && !w.remembered(c.Name).Busy {
+				w.facts.Resize.Enforced[c.ID] = w.enforced(pod, spec, c)
 			}
 		}
 	}
@@ -41,6 +46,7 @@ func (w *worker) forgetRemoved(observed *runtime.PodStatus) {
 	maps.DeleteFunc(w.facts.Kills, func(id string, _ *plan.Kill) bool { return !there[id] })
 	maps.DeleteFunc(w.facts.Hooks, func(id string, _ plan.Hook) bool { return !there[id] })
 	maps.DeleteFunc(w.facts.Removing, func(id string, _ bool) bool { return !there[id] })
+	maps.DeleteFunc(w.facts.Resize.Enforced, func(id string, _ corev1.ResourceRequirements) bool { return !there[id] })
 	maps.DeleteFunc(w.messages, func(id string, _ string) bool { return !there[id] })
 }
 

@@ -35,8 +35,13 @@ func (w *worker) startContainer(pod *corev1.Pod, a plan.StartContainer) {
 	c.Busy, c.Retry = true, time.Time{}
 	paths := w.paths
 	w.task(w.starting, func(ctx context.Context) func() {
-		err := w.launch(ctx, pod, a, paths)
-		return func() { w.launched(ctx, pod, a, err) }
+		id, err := w.launch(ctx, pod, a, paths)
+		return func() {
+			if id != "" {
+				w.facts.Resize.Enforced[id] = *a.Container.Resources.DeepCopy()
+			}
+			w.launched(ctx, pod, a, err)
+		}
 	})
 }
 
@@ -81,20 +86,20 @@ func (e *notStarted) event() string {
 }
 
 // launch does all that it takes: image, configuration, files, runtime.
-func (w *worker) launch(ctx context.Context, pod *corev1.Pod, a plan.StartContainer, paths map[string]string) error {
+func (w *worker) launch(ctx context.Context, pod *corev1.Pod, a plan.StartContainer, paths map[string]string) (id string, err error) {
 	for i := range pod.Spec.EphemeralContainers {
 		if e := &pod.Spec.EphemeralContainers[i]; e.Name == a.Container.Name && e.TargetContainerName != "" {
-			return &notStarted{Waiting: plan.Waiting{Reason: "CreateContainerConfigError",
+			return "", &notStarted{Waiting: plan.Waiting{Reason: "CreateContainerConfigError",
 				Message: "this node does not support targetContainerName: processes of another container cannot be shared"}}
 		}
 	}
 	img, err := w.image(ctx, pod, a.Container)
 	if err != nil {
-		return err
+		return "", err
 	}
 	observed, ok, err := w.Runtime.Pod(ctx, w.uid)
 	if err != nil || !ok {
-		return fmt.Errorf("sandbox of the pod is gone: %w", err)
+		return "", fmt.Errorf("sandbox of the pod is gone: %w", err)
 	}
 	node := w.Node()
 	cp := compose.Pod{
@@ -106,11 +111,11 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, a plan.StartContai
 		err = w.writeFiles(pod, node, cp.IPs, a.Container.Name, a.Attempt)
 	}
 	if err != nil {
-		return &notStarted{Waiting: plan.Waiting{Reason: "CreateContainerConfigError", Message: err.Error()}}
+		return "", &notStarted{Waiting: plan.Waiting{Reason: "CreateContainerConfigError", Message: err.Error()}}
 	}
 	release, err := w.slot(ctx)
 	if err != nil {
-		return err
+		return "", err
 	}
 	defer release()
 	st, err := w.Runtime.StartContainer(ctx, w.uid, cfg)
@@ -123,12 +128,12 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, a plan.StartContai
 		if st.ID != "" {
 			reason = "RunContainerError"
 		}
-		return &notStarted{Waiting: plan.Waiting{Reason: reason, Message: message}, exists: st.ID != ""}
+		return "", &notStarted{Waiting: plan.Waiting{Reason: reason, Message: message}, exists: st.ID != ""}
 	}
 	w.Note(pod, a.Container, corev1.EventTypeNormal, "Created", "Container created")
 	w.Note(pod, a.Container, corev1.EventTypeNormal, "Started", "Container started")
 	w.linkLog(a.Container.Name, cfg.ID, cfg.LogPath)
-	return nil
+	return cfg.ID, nil
 }
 
 // image makes the container's image present.

@@ -14,6 +14,7 @@ import (
 
 	"hardway/nodeagent/plan"
 	"hardway/nodeagent/podsource/objects"
+	"hardway/nodeagent/podworker/resize"
 	"hardway/nodeagent/runtime"
 	"hardway/nodeagent/status"
 )
@@ -39,6 +40,8 @@ type worker struct {
 	admitted bool
 	over     bool // final: takes no room any more
 	inbox    []func()
+	granted  *corev1.Pod // pod with the resources that are allocated to it; nil: not decided yet
+	deferred bool        // it waits for others to make room
 	last     corev1.PodStatus
 	seen     *runtime.PodStatus
 
@@ -55,6 +58,7 @@ type worker struct {
 	stopStarting context.CancelFunc
 	tasks        sync.WaitGroup
 	files        sync.Mutex // one task at a time writes the pod's files
+	allocation   *resize.Allocation
 	refreshAt    time.Time
 	created      time.Time // when the worker began, for the metric
 	wasReady     bool
@@ -68,6 +72,7 @@ func newWorker(ws *Workers, pod *corev1.Pod) *worker {
 		facts: plan.Facts{
 			Containers: map[string]*plan.Container{}, Kills: map[string]*plan.Kill{}, Hooks: map[string]plan.Hook{},
 			Health: map[string]plan.Health{}, Removing: map[string]bool{},
+			Resize: plan.Resize{Enforced: map[string]corev1.ResourceRequirements{}},
 		},
 		previous: pod.Status, last: pod.Status, messages: map[string]string{}, warned: map[string]bool{},
 		created: time.Now(), wasReady: status.IsReady(&pod.Status),
@@ -120,6 +125,7 @@ func (w *worker) step(ctx context.Context) (next time.Time, done bool) {
 	if !w.admission(pod, gone, observed) {
 		return time.Time{}, false
 	}
+	pod = w.allocate(pod)
 	w.look(pod, observed)
 	w.noteNetwork(pod, gone, observed)
 	in := plan.Input{Pod: pod, Gone: gone, Observed: observed, Facts: &w.facts, Settings: w.Settings(), Now: time.Now()}
@@ -220,8 +226,13 @@ func (w *worker) report(in plan.Input, p plan.Plan) {
 	w.previous = st
 	w.mu.Lock()
 	w.last = st
+	was := w.over
 	w.over = st.Phase == corev1.PodSucceeded || st.Phase == corev1.PodFailed
+	now := w.over
 	w.mu.Unlock()
+	if now && !was {
+		w.roomMade()
+	}
 	if in.Gone {
 		return
 	}
@@ -312,6 +323,9 @@ func (w *worker) isGone() bool {
 func (w *worker) counts() (*corev1.Pod, bool) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.granted != nil {
+		return w.granted, w.admitted && !w.over
+	}
 	return w.pod, w.admitted && !w.over
 }
 

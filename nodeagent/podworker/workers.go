@@ -34,6 +34,7 @@ import (
 	"hardway/nodeagent/podworker/admit"
 	"hardway/nodeagent/podworker/compose"
 	"hardway/nodeagent/podworker/pull"
+	"hardway/nodeagent/podworker/resize"
 	"hardway/nodeagent/probe"
 	"hardway/nodeagent/runtime"
 	"hardway/nodeagent/status"
@@ -47,6 +48,8 @@ type Runtime interface {
 	StartContainer(ctx context.Context, uid types.UID, c runtime.ContainerConfig) (runtime.Status, error)
 	SignalContainer(ctx context.Context, uid types.UID, id string, sig syscall.Signal) error
 	RemoveContainer(ctx context.Context, uid types.UID, id string) error
+	ResizeContainer(ctx context.Context, uid types.UID, id string, r runtime.Resources) error
+	ResizePod(ctx context.Context, uid types.UID, r runtime.Resources) error
 	RemovePod(ctx context.Context, uid types.UID) error
 }
 
@@ -66,9 +69,11 @@ type Deps struct {
 	Delete  func(ctx context.Context, pod *corev1.Pod) error // from the API, at once, this uid only
 	Note    Note
 
-	HostIPs  []string
-	Node     func() compose.Node
-	Object   func() *corev1.Node // nil until the node is registered
+	HostIPs []string
+	Node    func() compose.Node
+	Object  func() *corev1.Node // nil until the node is registered
+	// Handler is the handler that a RuntimeClass names.
+	Handler  func(ctx context.Context, runtimeClass string) (string, error)
 	Services func(namespace string) iter.Seq[*corev1.Service]
 	Settings func() plan.Settings
 
@@ -119,8 +124,21 @@ func (ws *Workers) start(w *worker) {
 		defer ws.mu.Unlock()
 		if ctx.Err() == nil {
 			delete(ws.all, w.uid)
+			go ws.roomMade()
 		}
 	})
+}
+
+// roomMade lets pods try again that wait for resources of others.
+func (ws *Workers) roomMade() {
+	for _, w := range ws.list() {
+		w.mu.Lock()
+		deferred := w.deferred
+		w.mu.Unlock()
+		if deferred {
+			w.poke()
+		}
+	}
 }
 
 // Update hands over the newest object of a pod.
@@ -179,7 +197,7 @@ func orphan(found runtime.PodStatus) *corev1.Pod {
 
 // Sweep removes what a pod left on disk that neither the API nor the runtime knows of any more, as after a reboot.
 // Only folders of this node's root directory say whose logs may go: others may keep logs in the same place.
-func (ws *Workers) Sweep() error {
+func (ws *Workers) Sweep(ctx context.Context) error {
 	uids, err := ws.Volumes.Orphans()
 	errs := []error{err}
 	for _, uid := range uids {
@@ -188,7 +206,7 @@ func (ws *Workers) Sweep() error {
 		}
 		ws.Log.Info("files of a pod that is gone are removed", zap.String("uid", string(uid)))
 		logs, err := filepath.Glob(filepath.Join(ws.Node().LogDir, "*_*_"+string(uid)))
-		errs = append(errs, err, ws.Volumes.TearDown(uid))
+		errs = append(errs, err, ws.Volumes.TearDown(ctx, uid))
 		for _, dir := range logs {
 			errs = append(errs, os.RemoveAll(dir))
 		}
@@ -287,19 +305,41 @@ func (ws *Workers) admit(w *worker, pod *corev1.Pod, running bool) (*plan.Failur
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if !running {
-		var others []*corev1.Pod
-		for _, o := range ws.all {
-			if p, counts := o.counts(); counts && o != w {
-				others = append(others, p)
-			}
-		}
-		n := admit.Node{Object: object, Pods: others, UnsafeSysctls: ws.UnsafeSysctls}
-		if f := admit.Check(pod, n); f != nil {
+		if f := admit.Check(pod, ws.room(w, object)); f != nil {
 			return f, true
 		}
 	}
 	w.setAdmitted()
 	return nil, true
+}
+
+// room is the node with all pods but w's. The caller holds ws.mu.
+func (ws *Workers) room(w *worker, object *corev1.Node) admit.Node {
+	n := admit.Node{Object: object, UnsafeSysctls: ws.UnsafeSysctls}
+	for _, o := range ws.all {
+		if p, counts := o.counts(); counts && o != w {
+			n.Pods = append(n.Pods, p)
+		}
+	}
+	return n
+}
+
+// grant decides whether a pod that runs may have other resources than it has, and takes note of it if so.
+func (ws *Workers) grant(w *worker, pod *corev1.Pod) *plan.Failure {
+	object := ws.Object()
+	if object == nil {
+		return &plan.Failure{Reason: corev1.PodReasonDeferred, Message: "the node's own object is not known yet"}
+	}
+	ws.mu.Lock()
+	defer ws.mu.Unlock()
+	f := resize.Decide(pod, ws.room(w, object))
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if f == nil {
+		w.granted = pod
+	}
+	w.deferred = f != nil && f.Reason == corev1.PodReasonDeferred
+	return f
 }
 
 // slot waits for a place among the starts under way.

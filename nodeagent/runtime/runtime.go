@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -30,9 +31,10 @@ type Options struct {
 	// or, when there is none, this program, which must then call supervisor.Main.
 	SupervisorBinary string
 
-	Images  *image.Store
-	Network network.Attacher // nil: only pods with the host's network can run
-	Log     *zap.Logger      // nil: silent
+	Images     *image.Store
+	KeepLeases string           // beginning of the names of those who hold images and are no containers
+	Network    network.Attacher // nil: only pods with the host's network can run
+	Log        *zap.Logger      // nil: silent
 }
 
 // maxEvents bounds the events nobody has read yet. Further ones are dropped; Pods heals that.
@@ -216,7 +218,7 @@ func (r *Runtime) removeOrphans(uids []types.UID, holders map[string]bool) error
 		return err
 	}
 	for _, id := range leases {
-		if !holders[id] {
+		if !holders[id] && (r.opts.KeepLeases == "" || !strings.HasPrefix(id, r.opts.KeepLeases)) {
 			if err := r.opts.Images.Release(id); err != nil {
 				return err
 			}

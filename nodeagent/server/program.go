@@ -74,10 +74,13 @@ func imageProgram() daemon.Program {
 
 // imageCommand is one of them; what names its arguments, "" if it takes none.
 func imageCommand(run func(context.Context, *image.Store, []string) error, what string) daemon.Program {
-	dir := config.Default().ImageDir
+	dir, hosts := config.Default().ImageDir, config.Default().HostsDir
 	var args []string
 	return daemon.Program{
-		Flags: func(fs *pflag.FlagSet) { fs.StringVar(&dir, "image-dir", dir, "directory of the images") },
+		Flags: func(fs *pflag.FlagSet) {
+			fs.StringVar(&dir, "image-dir", dir, "directory of the images")
+			fs.StringVar(&hosts, "registry-hosts-dir", hosts, "directory of <registry>/hosts.toml files: mirrors and CAs")
+		},
 		Args: func(given []string) error {
 			switch {
 			case what != "" && len(given) == 0:
@@ -89,7 +92,7 @@ func imageCommand(run func(context.Context, *image.Store, []string) error, what 
 			return nil
 		},
 		Run: func(ctx context.Context, _ *zap.Logger) error {
-			s, err := image.Open(dir, image.Options{})
+			s, err := image.Open(dir, image.Options{HostsDir: hosts})
 			if err != nil {
 				return err
 			}

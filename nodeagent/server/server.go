@@ -37,6 +37,9 @@ import (
 	"hardway/nodeagent/volume/downwardapi"
 	"hardway/nodeagent/volume/emptydir"
 	"hardway/nodeagent/volume/hostpath"
+	"hardway/nodeagent/volume/imagevolume"
+	"hardway/nodeagent/volume/local"
+	"hardway/nodeagent/volume/nfs"
 	"hardway/nodeagent/volume/projected"
 	"hardway/nodeagent/volume/secret"
 	"hardway/shared/client"
@@ -70,6 +73,7 @@ type agent struct {
 		node     *client.Informer[corev1.Node]
 	}
 	objects *objects.Set
+	puller  *pull.Puller
 	writer  *status.Writer
 	prober  *probe.Prober
 	workers *podworker.Workers
@@ -138,7 +142,7 @@ func (a *agent) open() error {
 		}
 		a.ips = []string{ip.String()}
 	}
-	store, err := image.Open(cfg.ImageDir, image.Options{})
+	store, err := image.Open(cfg.ImageDir, image.Options{HostsDir: cfg.HostsDir})
 	if err != nil {
 		return err
 	}
@@ -147,7 +151,7 @@ func (a *agent) open() error {
 		return err
 	}
 	a.runtime, err = runtime.Open(runtime.Options{
-		StateDir: cfg.StateDir, ImageDir: cfg.ImageDir, CgroupRoot: cfg.Kubelet.CgroupRoot, Images: store, Network: a.network,
+		StateDir: cfg.StateDir, ImageDir: cfg.ImageDir, CgroupRoot: cfg.Kubelet.CgroupRoot, Images: store, KeepLeases: imagevolume.Prefix, Network: a.network,
 		Log: a.log.Named("runtime"),
 	})
 	return err
@@ -181,11 +185,12 @@ func (a *agent) build() error {
 			func(l *corev1.SecretList) ([]corev1.Secret, string) { return l.Items, l.ResourceVersion }}, "secrets", changed, log),
 	}
 	exec := execs{a.runtime}
+	a.puller = pull.New(a.images, int(*cfg.Kubelet.MaxParallelImagePulls))
 	a.prober = probe.New(exec.probe, a.note, func(uid types.UID) { a.workers.Wake(uid) }, log.Named("probe"))
 	a.writer = status.NewWriter(a.patchStatus, func(uid types.UID, st corev1.PodStatus) { a.workers.Stored(uid, st) }, log.Named("status"))
 	a.workers = podworker.New(podworker.Deps{
 		Runtime: a.runtime, Exec: exec.run, Volumes: a.volumes(), Objects: a.objects,
-		Puller: pull.New(a.images, int(*cfg.Kubelet.MaxParallelImagePulls)), Image: a.images.Get, Prober: a.prober, Status: a.writer,
+		Puller: a.puller, Handler: a.handler, Image: a.images.Get, Prober: a.prober, Status: a.writer,
 		Delete: a.deletePod, Note: a.note, HostIPs: a.ips, Node: a.composeNode, Object: a.object, Services: a.services, Settings: a.settings,
 		UnsafeSysctls: cfg.Kubelet.AllowedUnsafeSysctls, LinksDir: cfg.LinksDir(), Log: log.Named("pod"),
 		Metrics: podworker.NewMetrics(a.reg), Starts: max(4, 2*goruntime.NumCPU()),
@@ -205,12 +210,15 @@ func (a *agent) build() error {
 // volumes is the ordered list of volume types.
 func (a *agent) volumes() *volume.Set {
 	facts := func() fields.Node { return a.composeNode().Node }
-	return volume.NewSet(a.cfg.RootDir,
+	return volume.NewSet(a.cfg.RootDir, claims{a},
 		emptydir.Type{},
 		hostpath.Type{},
 		configmap.Type{Objects: a.objects},
 		secret.Type{Objects: a.objects},
 		downwardapi.Type{Node: facts},
+		local.Type{},
+		nfs.Type{},
+		imagevolume.Type{Images: volumeImages{a}},
 		projected.Type{Objects: a.objects, Node: facts, Tokens: &tokens{api: a.api, kept: map[tokenKey]token{}}},
 	)
 }

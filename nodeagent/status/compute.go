@@ -46,6 +46,12 @@ func Compute(in Input) corev1.PodStatus {
 	case !final(in.Previous.Phase) || in.Observed != nil:
 		containers(&st, in)
 	}
+	if r := in.Pod.Spec.Resources; r != nil {
+		st.AllocatedResources, st.Resources = r.Requests, r.DeepCopy()
+		if have := in.Facts.Resize.Pod; have != nil {
+			st.Resources = have.DeepCopy()
+		}
+	}
 	st.Phase = phase(in, &st)
 	if f := in.Facts.Failure; f != nil {
 		st.Phase, st.Reason, st.Message = corev1.PodFailed, f.Reason, f.Message

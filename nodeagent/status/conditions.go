@@ -2,6 +2,7 @@ package status
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
@@ -10,7 +11,7 @@ import (
 	"hardway/nodeagent/plan"
 )
 
-// conditions sets the five conditions that the node owns and leaves all others as they are in the API now.
+// conditions sets the conditions that the node owns and leaves all others as they are in the API now.
 func conditions(st *corev1.PodStatus, in Input) {
 	old := st.Conditions
 	st.Conditions = nil
@@ -25,10 +26,9 @@ func conditions(st *corev1.PodStatus, in Input) {
 	if ready.Status == corev1.ConditionTrue {
 		podReady = gates(in, podReady)
 	}
-	for _, c := range []corev1.PodCondition{
-		sandboxReady(in, old), initialized(st, in), podReady, ready,
-		{Type: corev1.PodScheduled, Status: corev1.ConditionTrue},
-	} {
+	own := append(resizing(st, in), sandboxReady(in, old), initialized(st, in), podReady, ready,
+		corev1.PodCondition{Type: corev1.PodScheduled, Status: corev1.ConditionTrue})
+	for _, c := range own {
 		c.ObservedGeneration = in.Pod.Generation
 		c.LastTransitionTime = metav1.NewTime(in.Now).Rfc3339Copy()
 		if o := condition(old, c.Type); o != nil && o.Status == c.Status && !o.LastTransitionTime.IsZero() {
@@ -39,12 +39,39 @@ func conditions(st *corev1.PodStatus, in Input) {
 	}
 }
 
-func owned(t corev1.PodConditionType) bool {
-	switch t {
-	case corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled:
-		return true
+// ownedConditions are the conditions that the node writes. Those about resizing come and go.
+var ownedConditions = []corev1.PodConditionType{
+	corev1.PodResizePending, corev1.PodResizeInProgress,
+	corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled,
+}
+
+func owned(t corev1.PodConditionType) bool { return slices.Contains(ownedConditions, t) }
+
+// resizing tells of a change of the pod's resources that is not granted, or not made yet.
+func resizing(st *corev1.PodStatus, in Input) []corev1.PodCondition {
+	if !in.Facts.Ended.IsZero() || final(st.Phase) {
+		return nil
 	}
-	return false
+	var out []corev1.PodCondition
+	if p := in.Facts.Resize.Pending; p != nil {
+		out = append(out, corev1.PodCondition{Type: corev1.PodResizePending, Status: corev1.ConditionTrue, Reason: p.Reason, Message: p.Message})
+	}
+	running := map[string]string{}
+	for _, list := range [][]corev1.ContainerStatus{st.InitContainerStatuses, st.ContainerStatuses} {
+		for _, s := range list {
+			if s.State.Running != nil {
+				running[s.Name] = strings.TrimPrefix(s.ContainerID, IDPrefix)
+			}
+		}
+	}
+	if plan.Resizing(in.Pod, in.Facts, running) {
+		c := corev1.PodCondition{Type: corev1.PodResizeInProgress, Status: corev1.ConditionTrue}
+		if e := in.Facts.Resize.Error; e != "" {
+			c.Reason, c.Message = corev1.PodReasonError, e
+		}
+		out = append(out, c)
+	}
+	return out
 }
 
 func condition(list []corev1.PodCondition, t corev1.PodConditionType) *corev1.PodCondition {

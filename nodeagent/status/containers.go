@@ -100,6 +100,10 @@ func observed(s *corev1.ContainerStatus, in Input, instances []runtime.Status) {
 		}
 	}
 	s.State = state(in, newest)
+	if have, ok := in.Facts.Resize.Enforced[newest.ID]; ok && newest.State == runtime.Running {
+		s.Resources = have.DeepCopy()
+		s.Resources.Claims = nil
+	}
 	if len(instances) > 1 {
 		s.LastTerminationState = state(in, instances[1])
 		s.LastTerminationState.Running, s.LastTerminationState.Waiting = nil, nil

@@ -14,7 +14,7 @@ import (
 // handled apart because their lists merge by key.
 var ownedFields = []string{
 	"phase", "reason", "message", "hostIP", "podIP", "startTime", "qosClass", "observedGeneration",
-	"containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses",
+	"containerStatuses", "initContainerStatuses", "ephemeralContainerStatuses", "resources", "allocatedResources",
 }
 
 // patch returns the strategic merge patch that makes the owned part of the stored status equal to st. It holds only if
@@ -47,6 +47,11 @@ func patch(uid types.UID, stored, st *corev1.PodStatus) ([]byte, error) {
 		}
 		conditions = append(conditions, m)
 	}
+	for _, c := range stored.Conditions {
+		if owned(c.Type) && condition(st.Conditions, c.Type) == nil {
+			conditions = append(conditions, map[string]any{"type": c.Type, "$patch": "delete"})
+		}
+	}
 	out["conditions"] = conditions
 	return json.Marshal(map[string]any{"metadata": map[string]any{"uid": uid}, "status": out})
 }
@@ -78,11 +83,9 @@ func ownedPart(st *corev1.PodStatus) corev1.PodStatus {
 		Phase: st.Phase, Reason: st.Reason, Message: st.Message, HostIP: st.HostIP, HostIPs: st.HostIPs, PodIP: st.PodIP,
 		PodIPs: st.PodIPs, StartTime: st.StartTime, QOSClass: st.QOSClass, ObservedGeneration: st.ObservedGeneration,
 		ContainerStatuses: st.ContainerStatuses, InitContainerStatuses: st.InitContainerStatuses,
-		EphemeralContainerStatuses: st.EphemeralContainerStatuses,
+		EphemeralContainerStatuses: st.EphemeralContainerStatuses, Resources: st.Resources, AllocatedResources: st.AllocatedResources,
 	}
-	for _, t := range []corev1.PodConditionType{
-		corev1.PodReadyToStartContainers, corev1.PodInitialized, corev1.PodReady, corev1.ContainersReady, corev1.PodScheduled,
-	} {
+	for _, t := range ownedConditions {
 		if c := condition(st.Conditions, t); c != nil {
 			out.Conditions = append(out.Conditions, *c)
 		}

@@ -54,10 +54,10 @@ func set(t *testing.T, o objects) *volume.Set {
 	node := func() fields.Node {
 		return fields.Node{Allocatable: corev1.ResourceList{"cpu": resource.MustParse("2")}}
 	}
-	s := volume.NewSet(t.TempDir(), emptydir.Type{}, hostpath.Type{}, configmap.Type{Objects: o}, secret.Type{Objects: o},
+	s := volume.NewSet(t.TempDir(), nil, emptydir.Type{}, hostpath.Type{}, configmap.Type{Objects: o}, secret.Type{Objects: o},
 		downwardapi.Type{Node: node}, projected.Type{Objects: o, Node: node, Tokens: tokens{}})
 	t.Cleanup(func() {
-		if err := s.TearDown("u"); err != nil {
+		if err := s.TearDown(context.Background(), "u"); err != nil {
 			t.Error(err)
 		}
 	})
@@ -125,7 +125,7 @@ func TestSources(t *testing.T) {
 		{"projected with something missing", corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{Sources: []corev1.VolumeProjection{
 			{Secret: &corev1.SecretProjection{LocalObjectReference: name("no")}}, {ClusterTrustBundle: &corev1.ClusterTrustBundleProjection{}},
 		}}}, "clusterTrustBundle is not supported"},
-		{"a type of its own", corev1.VolumeSource{NFS: &corev1.NFSVolumeSource{}}, `volume "a": type nfs is not supported by this node`},
+		{"a type of its own", corev1.VolumeSource{RBD: &corev1.RBDVolumeSource{}}, `install its CSI driver`},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			paths, err := set(t, o).SetUp(t.Context(), pod(tc.source))
@@ -189,7 +189,7 @@ func TestEmptyDir(t *testing.T) {
 			t.Errorf("%s lost its content when set up again: %v", name, err)
 		}
 	}
-	if err := s.TearDown("u"); err != nil {
+	if err := s.TearDown(context.Background(), "u"); err != nil {
 		t.Fatal(err)
 	}
 	if s.Exists("u") {

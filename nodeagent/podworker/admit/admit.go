@@ -28,7 +28,7 @@ type Node struct {
 // Check returns why the pod cannot run here, nil if it can.
 func Check(pod *corev1.Pod, n Node) *plan.Failure {
 	for _, rule := range []func(*corev1.Pod, Node) *plan.Failure{
-		operatingSystem, sysctls, affinity, ports, resources,
+		operatingSystem, sysctls, affinity, ports, Resources,
 	} {
 		if f := rule(pod, n); f != nil {
 			return f
@@ -125,8 +125,8 @@ func hostPorts(pod *corev1.Pod) []hostPort {
 	return out
 }
 
-// resources compares the requests of the pod with what the node has left.
-func resources(pod *corev1.Pod, n Node) *plan.Failure {
+// Resources compares the requests of the pod with what the node has left.
+func Resources(pod *corev1.Pod, n Node) *plan.Failure {
 	allocatable := n.Object.Status.Allocatable
 	if limit := allocatable.Pods().Value(); limit > 0 && int64(len(n.Pods))+1 > limit {
 		return outOf(corev1.ResourcePods, 1, int64(len(n.Pods)), limit)

@@ -68,13 +68,13 @@ func TestCheck(t *testing.T) {
 }
 
 func TestUnsupported(t *testing.T) {
-	no, class := false, "gvisor"
-	spec := corev1.PodSpec{HostUsers: &no, RuntimeClassName: &class, Containers: []corev1.Container{{
+	no := false
+	spec := corev1.PodSpec{HostUsers: &no, Containers: []corev1.Container{{
 		SecurityContext: &corev1.SecurityContext{AppArmorProfile: &corev1.AppArmorProfile{Type: corev1.AppArmorProfileTypeRuntimeDefault}},
 		Resources:       corev1.ResourceRequirements{Limits: corev1.ResourceList{"hugepages-2Mi": resource.MustParse("2Mi")}},
 	}}}
 	err := Unsupported(&corev1.Pod{Spec: spec})
-	want := "this node does not support spec.hostUsers: false, spec.runtimeClassName, spec.containers[0].resources.limits.hugepages-2Mi, spec.containers[0].securityContext.appArmorProfile"
+	want := "this node does not support spec.hostUsers: false, spec.containers[0].resources.limits.hugepages-2Mi, spec.containers[0].securityContext.appArmorProfile"
 	if err == nil || err.Error() != want {
 		t.Errorf("got  %v\nwant %s", err, want)
 	}

@@ -18,7 +18,6 @@ func Unsupported(pod *corev1.Pod) error {
 	}
 	s := &pod.Spec
 	refuse(s.HostUsers != nil && !*s.HostUsers, "spec.hostUsers: false")
-	refuse(s.RuntimeClassName != nil && *s.RuntimeClassName != "", "spec.runtimeClassName")
 	refuse(len(s.ResourceClaims) > 0, "spec.resourceClaims")
 	if c := s.SecurityContext; c != nil {
 		refuse(c.WindowsOptions != nil, "spec.securityContext.windowsOptions")

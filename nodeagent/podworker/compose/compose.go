@@ -66,7 +66,7 @@ func PodConfig(pod *corev1.Pod, node Node) (runtime.PodConfig, error) {
 		UID: pod.UID, Namespace: pod.Namespace, Name: pod.Name, Hostname: hostname,
 		HostNetwork: pod.Spec.HostNetwork, HostPID: pod.Spec.HostPID, HostIPC: pod.Spec.HostIPC,
 		ShareProcess: pod.Spec.ShareProcessNamespace != nil && *pod.Spec.ShareProcessNamespace,
-		CgroupParent: CgroupParent(pod, node), Resources: podResources(pod, node), Sysctls: sysctls(pod),
+		CgroupParent: CgroupParent(pod, node), Resources: PodResources(pod, node), Sysctls: sysctls(pod),
 	}
 	c.HostPorts, err = hostPorts(pod)
 	return c, err
@@ -144,7 +144,7 @@ func Container(ctx context.Context, pod Pod, c *corev1.Container, attempt int, i
 		ID: id, Name: c.Name, Attempt: attempt, Image: image.ID,
 		Args: arguments(c, image, env.lookup), Env: env.list(), Dir: c.WorkingDir,
 		User: user, Groups: groups(pod.Pod), Hostname: hostname, Mounts: mounts,
-		Resources: containerResources(pod.Pod, c, node), Security: security,
+		Resources: ContainerResources(pod.Pod, c, node), Security: security,
 		TTY: c.TTY, Stdin: c.Stdin, StdinOnce: c.StdinOnce,
 		LogPath:     LogPath(node.LogDir, pod.Namespace, pod.Name, pod.UID, c.Name, attempt),
 		LogMaxBytes: node.LogMaxBytes, LogMaxFiles: node.LogMaxFiles,

@@ -320,7 +320,7 @@ func TestResources(t *testing.T) {
 	} {
 		c := corev1.Container{Resources: corev1.ResourceRequirements{Requests: tc.requests, Limits: tc.limits}}
 		pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{UID: "u"}, Spec: corev1.PodSpec{Containers: []corev1.Container{c}}}
-		r := containerResources(pod, &c, node)
+		r := ContainerResources(pod, &c, node)
 		if CgroupParent(pod, node) != tc.parent || r.CPUShares != tc.shares || r.CPUQuota != tc.quota || r.MemoryLimit != tc.memory || r.OOMScoreAdj != tc.adj {
 			t.Errorf("%s: %s %+v", tc.name, CgroupParent(pod, node), r)
 		}
@@ -329,7 +329,7 @@ func TestResources(t *testing.T) {
 		{Resources: corev1.ResourceRequirements{Limits: list("1", "1Gi"), Requests: list("1", "1Gi")}},
 		{Resources: corev1.ResourceRequirements{Requests: list("1", "1Gi"), Limits: list("1", "")}},
 	}}}
-	if r := podResources(both, node); r.CPUShares != 2048 || r.CPUQuota != 200_000 || r.MemoryLimit != 0 {
+	if r := PodResources(both, node); r.CPUShares != 2048 || r.CPUQuota != 200_000 || r.MemoryLimit != 0 {
 		t.Errorf("a pod is limited only where all its containers are: %+v", r)
 	}
 }

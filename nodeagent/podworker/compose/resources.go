@@ -36,9 +36,9 @@ func CgroupParent(pod *corev1.Pod, node Node) string {
 	}
 }
 
-// podResources are the limits of the whole pod: shares of all requests; quota and memory only if every container is
+// PodResources are the limits of the whole pod: shares of all requests; quota and memory only if every container is
 // limited.
-func podResources(pod *corev1.Pod, node Node) runtime.Resources {
+func PodResources(pod *corev1.Pod, node Node) runtime.Resources {
 	requests := resource.PodRequests(pod, resource.PodResourcesOptions{})
 	cpuLimited, memoryLimited := true, true
 	limits := resource.PodLimits(pod, resource.PodResourcesOptions{
@@ -61,7 +61,8 @@ func podResources(pod *corev1.Pod, node Node) runtime.Resources {
 	return out
 }
 
-func containerResources(pod *corev1.Pod, c *corev1.Container, node Node) runtime.Resources {
+// ContainerResources are the limits of one container.
+func ContainerResources(pod *corev1.Pod, c *corev1.Container, node Node) runtime.Resources {
 	request, limit := c.Resources.Requests.Cpu().MilliValue(), c.Resources.Limits.Cpu().MilliValue()
 	if request == 0 && limit != 0 {
 		if _, ok := c.Resources.Requests[corev1.ResourceCPU]; !ok {

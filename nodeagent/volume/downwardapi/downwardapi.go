@@ -4,8 +4,6 @@ package downwardapi
 import (
 	"context"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"hardway/nodeagent/podsource/fields"
 	"hardway/nodeagent/volume"
 	"hardway/nodeagent/volume/atomicdir"
@@ -19,7 +17,7 @@ type Type struct{ Node func() fields.Node }
 func (Type) Name() string { return "kubernetes.io~downward-api" }
 
 // Handles implements volume.Type.
-func (Type) Handles(v *corev1.Volume) bool { return v.DownwardAPI != nil }
+func (Type) Handles(r volume.Request) bool { return r.Volume.DownwardAPI != nil }
 
 // SetUp writes the files, and rewrites them when the pod's labels or annotations have changed.
 func (t Type) SetUp(_ context.Context, r volume.Request) (string, error) {

@@ -18,7 +18,7 @@ type Type struct{}
 func (Type) Name() string { return "kubernetes.io~empty-dir" }
 
 // Handles implements volume.Type.
-func (Type) Handles(v *corev1.Volume) bool { return v.EmptyDir != nil }
+func (Type) Handles(r volume.Request) bool { return r.Volume.EmptyDir != nil }
 
 // SetUp makes the folder, world-writable as upstream does, and mounts a tmpfs on it for medium Memory. A size limit
 // bounds a tmpfs; on disk it is the node's eviction that enforces it.

@@ -20,7 +20,7 @@ type Type struct{}
 func (Type) Name() string { return "kubernetes.io~host-path" }
 
 // Handles implements volume.Type.
-func (Type) Handles(v *corev1.Volume) bool { return v.HostPath != nil }
+func (Type) Handles(r volume.Request) bool { return r.Volume.HostPath != nil }
 
 // SetUp checks that the path is what the volume's type field says, making it where the type asks for that.
 func (Type) SetUp(_ context.Context, r volume.Request) (string, error) {

@@ -34,7 +34,7 @@ type Type struct {
 func (Type) Name() string { return "kubernetes.io~projected" }
 
 // Handles implements volume.Type.
-func (Type) Handles(v *corev1.Volume) bool { return v.Projected != nil }
+func (Type) Handles(r volume.Request) bool { return r.Volume.Projected != nil }
 
 // SetUp writes the files of all sources into a tmpfs. All sources must be there, or nothing is written.
 func (t Type) SetUp(ctx context.Context, r volume.Request) (string, error) {

@@ -4,8 +4,6 @@ package secret
 import (
 	"context"
 
-	corev1 "k8s.io/api/core/v1"
-
 	"hardway/nodeagent/volume"
 	"hardway/nodeagent/volume/atomicdir"
 	"hardway/nodeagent/volume/payload"
@@ -18,7 +16,7 @@ type Type struct{ Objects payload.Objects }
 func (Type) Name() string { return "kubernetes.io~secret" }
 
 // Handles implements volume.Type.
-func (Type) Handles(v *corev1.Volume) bool { return v.Secret != nil }
+func (Type) Handles(r volume.Request) bool { return r.Volume.Secret != nil }
 
 // SetUp writes the files into a tmpfs, and rewrites them when the Secret has changed.
 func (t Type) SetUp(ctx context.Context, r volume.Request) (string, error) {

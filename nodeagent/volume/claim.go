@@ -1,0 +1,73 @@
+package volume
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	storagehelpers "k8s.io/component-helpers/storage/volume"
+)
+
+// Claims looks up what claims are bound to.
+type Claims interface {
+	Claim(ctx context.Context, namespace, name string) (*corev1.PersistentVolumeClaim, error)
+	Volume(ctx context.Context, name string) (*corev1.PersistentVolume, error)
+	NodeLabels() map[string]string
+}
+
+// ClaimName is the claim that a volume of the pod stands for; empty if it stands for none.
+func ClaimName(pod *corev1.Pod, v *corev1.Volume) string {
+	switch {
+	case v.PersistentVolumeClaim != nil:
+		return v.PersistentVolumeClaim.ClaimName
+	case v.Ephemeral != nil:
+		return pod.Name + "-" + v.Name
+	}
+	return ""
+}
+
+// resolve follows a claim to the volume that it is bound to.
+func (s *Set) resolve(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (Request, error) {
+	r := Request{Pod: pod, Volume: v}
+	name := ClaimName(pod, v)
+	if name == "" || s.claims == nil {
+		return r, nil
+	}
+	claim, err := s.claims.Claim(ctx, pod.Namespace, name)
+	if err != nil {
+		return r, fmt.Errorf("claim %s/%s: %w", pod.Namespace, name, err)
+	}
+	if v.Ephemeral != nil && !metav1.IsControlledBy(claim, pod) {
+		return r, fmt.Errorf("PVC %s/%s was not created for pod %s/%s (pod is not owner)", pod.Namespace, name, pod.Namespace, pod.Name)
+	}
+	if claim.Status.Phase != corev1.ClaimBound || claim.Spec.VolumeName == "" {
+		return r, fmt.Errorf("PVC %s/%s is not bound", pod.Namespace, name)
+	}
+	if claim.Spec.VolumeMode != nil && *claim.Spec.VolumeMode == corev1.PersistentVolumeBlock {
+		return r, fmt.Errorf("PVC %s/%s: volumeMode Block is not supported by this node", pod.Namespace, name)
+	}
+	pv, err := s.claims.Volume(ctx, claim.Spec.VolumeName)
+	if err != nil {
+		return r, fmt.Errorf("volume %s of claim %s/%s: %w", claim.Spec.VolumeName, pod.Namespace, name, err)
+	}
+	if ref := pv.Spec.ClaimRef; ref == nil || ref.UID != claim.UID {
+		return r, fmt.Errorf("volume %s is not bound to claim %s/%s", pv.Name, pod.Namespace, name)
+	}
+	if err := storagehelpers.CheckNodeAffinity(pv, s.claims.NodeLabels()); err != nil {
+		return r, fmt.Errorf("volume %s cannot be used on this node: %w", pv.Name, err)
+	}
+	r.PV = pv
+	r.ReadOnly = v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly || onlyRead(pv.Spec.AccessModes)
+	r.Volume = &corev1.Volume{Name: v.Name, VolumeSource: corev1.VolumeSource{HostPath: pv.Spec.HostPath, NFS: pv.Spec.NFS}}
+	return r, nil
+}
+
+func onlyRead(modes []corev1.PersistentVolumeAccessMode) bool {
+	for _, m := range modes {
+		if m != corev1.ReadOnlyMany {
+			return false
+		}
+	}
+	return len(modes) > 0
+}
