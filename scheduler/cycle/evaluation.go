@@ -17,6 +17,7 @@ type evaluation struct {
 	local     []bound             // filters that look at one node only
 	localNo   []*framework.Status // their verdict by position
 	following []*follower         // filters that follow other pods
+	ok        []bool              // by position: all filters say yes
 	rankings  []*ranking
 
 	totals   tree
@@ -26,6 +27,7 @@ type evaluation struct {
 	dirty    framework.Marks     // rows to be looked at anew, for all
 	touched  framework.Marks     // rows whose total must be added up anew
 	moved    []int               // rows whose node stands elsewhere now, in refresh
+	flipped  []int32             // rows about which the following filters have changed their minds, in refresh
 	told     *Refusal            // the last one, while nothing has changed
 	crowded  []*framework.Status // verdicts on rows that are promised to others, in this decision
 }
@@ -49,20 +51,6 @@ type follower struct {
 	follow framework.Follow
 	no     []*framework.Status
 	marks  framework.Marks
-}
-
-// ranking is a Score plugin with its raw scores by position; they are only kept up to date for nodes that will do.
-type ranking struct {
-	framework.Weighted
-	state  any
-	norm   framework.Normalize
-	among  framework.Among
-	follow framework.Follow
-	marks  framework.Marks
-
-	raw             []int64
-	least, greatest int64 // of those that will do, Ignored ones apart
-	stale           bool  // least or greatest has gone and must be looked for
 }
 
 func (e *evaluation) row(position int) int {
@@ -198,7 +186,7 @@ func (e *evaluation) state(plugin string) any {
 // grow makes room for n positions.
 func (e *evaluation) grow(n int) {
 	for len(e.localNo) < n {
-		e.localNo = append(e.localNo, unknown)
+		e.localNo, e.ok = append(e.localNo, unknown), append(e.ok, false)
 	}
 	for _, f := range e.following {
 		for len(f.no) < n {
@@ -206,15 +194,12 @@ func (e *evaluation) grow(n int) {
 		}
 	}
 	for _, r := range e.rankings {
-		for len(r.raw) < n {
-			r.raw = append(r.raw, framework.Ignored)
-		}
+		r.grow(n)
 	}
 }
 
-// judge asks all filters about a position, and says whether it will do.
-func (c *Cycle) judge(e *evaluation, pod *framework.Pod, i int) bool {
-	was := e.verdict(i) == nil
+// judge asks all filters about a position.
+func (c *Cycle) judge(e *evaluation, pod *framework.Pod, i int) {
 	n := c.cluster.View.Nodes[e.row(i)]
 	e.localNo[i] = unknown
 	if n.Node != nil {
@@ -230,21 +215,22 @@ func (c *Cycle) judge(e *evaluation, pod *framework.Pod, i int) bool {
 			f.no[i] = f.Filter.Filter(f.state, pod, n)
 		}
 	}
-	return e.count(was, e.verdict(i) == nil)
+	e.count(i)
 }
 
-// count takes note of whether a position will do, which it did or did not before.
-func (e *evaluation) count(was, is bool) bool {
-	if was != is {
-		e.altered = true
-		e.told = nil
-		if is {
-			e.feasible++
-		} else {
-			e.feasible--
-		}
+// count takes note of whether a position will do, and says whether that is new.
+func (e *evaluation) count(i int) (turned bool) {
+	is := e.verdict(i) == nil
+	if e.ok[i] == is {
+		return false
 	}
-	return is
+	e.ok[i], e.altered = is, true
+	if is {
+		e.feasible++
+	} else {
+		e.feasible--
+	}
+	return true
 }
 
 // refresh brings an evaluation up to date with the cluster; false when it must be built anew.
@@ -323,6 +309,7 @@ func (e *evaluation) anew() bool {
 func (c *Cycle) repair(e *evaluation, pod *framework.Pod) {
 	e.told = nil
 	e.touched.Clear()
+	e.flipped = e.flipped[:0]
 	for _, row := range e.dirty.Rows {
 		c.judge(e, pod, int(row))
 		e.touched.Row(row)
@@ -339,16 +326,10 @@ func (c *Cycle) rejudge(e *evaluation, f *follower, pod *framework.Pod, i int) {
 	if e.localNo[i] != nil {
 		return
 	}
-	was := e.verdict(i) == nil
-	no := f.Filter.Filter(f.state, pod, c.cluster.View.Nodes[e.row(i)])
-	if no == f.no[i] {
-		return
-	}
-	f.no[i] = no
-	if is := e.verdict(i) == nil; is != was {
-		e.count(was, is)
+	f.no[i] = f.Filter.Filter(f.state, pod, c.cluster.View.Nodes[e.row(i)])
+	if e.count(i) {
 		e.touched.Row(int32(i))
-		e.dirty.Row(int32(i)) // its scores were not kept up to date, or are no longer
+		e.flipped = append(e.flipped, int32(i))
 	}
 }
 

@@ -2,12 +2,74 @@ package cycle
 
 import "hardway/scheduler/framework"
 
+// ranking is a Score plugin with its raw scores by position. They are kept up to date for positions that the local
+// filters pass, whatever the following ones say: these change their minds often.
+type ranking struct {
+	framework.Weighted
+	state  any
+	norm   framework.Normalize
+	among  framework.Among
+	follow framework.Follow
+	marks  framework.Marks
+
+	raw []int64
+	extremes
+}
+
+// extremes are the least and the greatest raw score of the positions that will do, Ignored ones apart.
+type extremes struct {
+	in              []bool // by position: its score is among them
+	n               int
+	least, greatest int64
+	atLeast, atMost int  // how many have these
+	stale           bool // one has no holder left and must be looked for
+}
+
+func (x *extremes) enter(v int64) {
+	x.n++
+	switch {
+	case x.n == 1:
+		x.least, x.greatest, x.atLeast, x.atMost = v, v, 1, 1
+		return
+	case v < x.least:
+		x.least, x.atLeast = v, 1
+	case v == x.least:
+		x.atLeast++
+	}
+	switch {
+	case v > x.greatest:
+		x.greatest, x.atMost = v, 1
+	case v == x.greatest:
+		x.atMost++
+	}
+}
+
+func (x *extremes) leave(v int64) {
+	x.n--
+	if v == x.least {
+		x.atLeast--
+	}
+	if v == x.greatest {
+		x.atMost--
+	}
+	x.stale = x.stale || x.n > 0 && (x.atLeast == 0 || x.atMost == 0)
+}
+
+// scan looks for them.
+func (x *extremes) scan(raw []int64) {
+	x.n, x.stale = 0, false
+	for i, in := range x.in {
+		if in {
+			x.enter(raw[i])
+		}
+	}
+	if x.n == 0 {
+		x.least, x.greatest = 0, 0
+	}
+}
+
 // rank makes the rankings of an evaluation that has all its verdicts.
 func (c *Cycle) rank(e *evaluation, pod *framework.Pod) {
-	e.totals.resize(max(1, len(e.localNo)))
-	if e.feasible == 0 {
-		e.altered = true
-	}
 	for _, w := range c.profile.Score {
 		r := &ranking{Weighted: w}
 		if pre, ok := w.Score.(framework.PreScore); ok {
@@ -19,27 +81,33 @@ func (c *Cycle) rank(e *evaluation, pod *framework.Pod) {
 		r.norm, _ = w.Score.(framework.Normalize)
 		r.among, _ = w.Score.(framework.Among)
 		r.follow, _ = w.Score.(framework.Follow)
-		r.raw = make([]int64, len(e.localNo))
 		e.rankings = append(e.rankings, r)
+		r.grow(len(e.localNo))
 		if r.among != nil {
 			r.among.Among(r.state, pod, e.feasibleRows)
 		}
 		for i := range e.localNo {
-			r.raw[i] = framework.Ignored
-			if e.verdict(i) == nil {
-				r.raw[i] = w.Score.Score(r.state, pod, c.cluster.View.Nodes[e.row(i)])
-			}
+			c.rescore(e, r, pod, i)
 		}
-		r.scan()
+		r.scan(r.raw)
 	}
 	e.altered = false
 	e.addUpAll()
 }
 
+func (r *ranking) grow(n int) {
+	for len(r.raw) < n {
+		r.raw = append(r.raw, framework.Ignored)
+	}
+	for r.norm != nil && len(r.in) < n {
+		r.in = append(r.in, false)
+	}
+}
+
 // feasibleRows goes over the rows that will do.
 func (e *evaluation) feasibleRows(yield func(row int) bool) {
-	for i := range e.localNo {
-		if e.verdict(i) == nil && !yield(e.row(i)) {
+	for i, ok := range e.ok {
+		if ok && !yield(e.row(i)) {
 			return
 		}
 	}
@@ -47,7 +115,7 @@ func (e *evaluation) feasibleRows(yield func(row int) bool) {
 
 // rerank brings the rankings and totals up to date after verdicts and marks have changed.
 func (c *Cycle) rerank(e *evaluation, pod *framework.Pod) {
-	again := len(e.localNo) > e.totals.leaves
+	again := false
 	for _, r := range e.rankings {
 		if r.among != nil && e.altered && r.among.Among(r.state, pod, e.feasibleRows) {
 			r.marks.Every()
@@ -58,15 +126,19 @@ func (c *Cycle) rerank(e *evaluation, pod *framework.Pod) {
 		}
 		each(&r.marks, len(r.raw), func(i int) { c.rescore(e, r, pod, i) })
 		r.marks.Clear()
-		if r.norm != nil {
-			if r.stale {
-				r.scan()
-			}
-			again = again || r.least != least || r.greatest != greatest
+		if r.norm == nil {
+			continue
 		}
+		for _, row := range e.flipped {
+			r.settle(e, int(row), r.raw[row])
+		}
+		if r.stale {
+			r.scan(r.raw)
+		}
+		again = again || r.least != least || r.greatest != greatest
 	}
 	e.altered = false
-	if again {
+	if again || len(e.localNo) > e.totals.leaves || len(e.touched.Rows) > e.totals.leaves/8 {
 		e.addUpAll()
 		return
 	}
@@ -77,50 +149,37 @@ func (c *Cycle) rerank(e *evaluation, pod *framework.Pod) {
 
 // rescore asks for a raw score again.
 func (c *Cycle) rescore(e *evaluation, r *ranking, pod *framework.Pod, i int) {
-	old, now := r.raw[i], int64(framework.Ignored)
-	if e.verdict(i) == nil {
+	now := int64(framework.Ignored)
+	if e.localNo[i] == nil {
 		now = r.Score.Score(r.state, pod, c.cluster.View.Nodes[e.row(i)])
 	}
-	if now == old {
-		return
+	if now != r.raw[i] {
+		e.touched.Row(int32(i))
+	}
+	if r.norm != nil {
+		r.settle(e, i, now)
 	}
 	r.raw[i] = now
-	e.touched.Row(int32(i))
-	if r.norm == nil {
-		return
-	}
-	if old == framework.Ignored || old == r.least || old == r.greatest {
-		r.stale = true
-		return
-	}
-	if now != framework.Ignored {
-		r.least, r.greatest = min(r.least, now), max(r.greatest, now)
-	}
 }
 
-// scan looks for the least and the greatest raw score.
-func (r *ranking) scan() {
-	r.stale = false
-	if r.norm == nil {
+// settle takes note of a position's score, as far as it counts for the extremes.
+func (r *ranking) settle(e *evaluation, i int, now int64) {
+	was, is := r.in[i], e.ok[i] && now != framework.Ignored
+	if was == is && (!is || now == r.raw[i]) {
 		return
 	}
-	least, greatest, any := int64(0), int64(0), false
-	for _, raw := range r.raw {
-		if raw == framework.Ignored {
-			continue
-		}
-		if !any {
-			least, greatest, any = raw, raw, true
-			continue
-		}
-		least, greatest = min(least, raw), max(greatest, raw)
+	if was {
+		r.leave(r.raw[i])
 	}
-	r.least, r.greatest = least, greatest
+	if is {
+		r.enter(now)
+	}
+	r.in[i] = is
 }
 
 // total is the weighted sum of a position.
 func (e *evaluation) total(i int) int64 {
-	if e.verdict(i) != nil {
+	if !e.ok[i] {
 		return none
 	}
 	sum := int64(0)
@@ -138,8 +197,8 @@ func (e *evaluation) total(i int) int64 {
 }
 
 func (e *evaluation) addUpAll() {
-	if len(e.localNo) > e.totals.leaves {
-		e.totals.resize(len(e.localNo))
+	if n := max(1, len(e.localNo)); n > e.totals.leaves {
+		e.totals.resize(n)
 	}
 	for i := range e.localNo {
 		e.totals.put(i, e.total(i))
