@@ -63,7 +63,7 @@ func (b rulebook) rule(text string) *program {
 func (b rulebook) fixed() []chain {
 	filter, nat := nftables.ChainTypeFilter, nftables.ChainTypeNAT
 	enter := func(to string) []rule { return []rule{b.rule("everything").verdict(expr.VerdictJump, to).rule} }
-	return []chain{
+	return append(b.policies(), []chain{
 		{name: chainRefusal, rules: b.reject()},
 		{name: chainUnservedN, rules: []rule{b.rule("node ports without endpoints").entry(plan.NodePorts).verdictOf(refusalsSet, b.at().shape()).rule}},
 		{name: chainUnserved, rules: b.refuse()},
@@ -75,7 +75,7 @@ func (b rulebook) fixed() []chain {
 		{name: "nat-postrouting", hook: nftables.ChainHookPostrouting, kind: nat, priority: nftables.ChainPriorityNATSource, rules: b.postrouting()},
 		{name: "filter-prerouting", hook: nftables.ChainHookPrerouting, kind: filter, priority: nftables.ChainPriorityFilter, rules: b.new(chainUnserved)},
 		{name: "filter-output", hook: nftables.ChainHookOutput, kind: filter, priority: nftables.ChainPriorityFilter, rules: b.new(chainUnserved)},
-	}
+	}...)
 }
 
 // services sends every new connection to a service on to the chain of its shape.
@@ -185,10 +185,7 @@ func (b rulebook) reject() []rule {
 
 // new calls a chain for the first packet of a connection.
 func (b rulebook) new(chain string) []rule {
-	const ctStateNew = 8 // NF_CT_STATE_BIT(IP_CT_NEW)
-	return []rule{b.rule("new connections").add(&expr.Ct{Key: expr.CtKeySTATE, Register: b.reg0()},
-		&expr.Bitwise{SourceRegister: b.reg0(), DestRegister: b.reg0(), Len: 4, Mask: native(nil, ctStateNew), Xor: native(nil, 0)},
-		&expr.Cmp{Op: expr.CmpOpNeq, Register: b.reg0(), Data: native(nil, 0)}).verdict(expr.VerdictJump, chain).rule}
+	return []rule{b.rule("new connections").ctState(expr.CtStateBitNEW).verdict(expr.VerdictJump, chain).rule}
 }
 
 // postrouting masquerades what was marked, and endpoints that reach themselves: they would drop packets from their own address.

@@ -6,6 +6,7 @@ import (
 	"github.com/google/nftables"
 
 	"hardway/netproxy/plan"
+	"hardway/netproxy/policy"
 )
 
 // change is what one map needs.
@@ -18,11 +19,14 @@ type change struct {
 // difference compares the elements of a table with what they should be. Elements with another value count as both extra and missing. Only maps
 // that hold plan elements are compared; those of shapes are dealt with by chain.
 func difference(is map[string]map[string]nftables.SetElement, want []run) []change {
-	changes := make([]change, plan.Sources+1)
-	wanted := map[string]map[string]bool{}
-	for m := range changes {
-		changes[m].name = plan.Map(m).String()
+	var changes []change
+	for m := range plan.Sources + 1 {
+		changes = append(changes, change{name: m.String()})
 	}
+	for _, m := range policy.Maps() {
+		changes = append(changes, change{name: m.String()})
+	}
+	wanted := map[string]map[string]bool{}
 	at := func(name string) *change {
 		for i := range changes {
 			if changes[i].name == name {

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"hardway/netproxy/plan"
+	"hardway/netproxy/policy"
 )
 
 // TableName is the name of both tables.
@@ -50,7 +51,17 @@ type Want struct {
 	Options  Options
 	Elements []plan.Element
 	Chains   []plan.Chain
+	Policies []policy.Element
 }
+
+// Change is what differs from the last wish.
+type Change struct {
+	Services plan.Step
+	Policies policy.Step
+}
+
+// Empty reports whether there is nothing to do.
+func (c Change) Empty() bool { return c.Services.Empty() && c.Policies.Empty() }
 
 // Repairs says what Sync found to do.
 type Repairs struct {
@@ -110,11 +121,12 @@ func table(f plan.Family) *nftables.Table {
 	return &nftables.Table{Name: TableName, Family: family}
 }
 
-// Apply carries out one step. The options are those of the last Sync.
-func (k *Kernel) Apply(options Options, step plan.Step) error {
-	if step.Empty() {
+// Apply carries out one change. The options are those of the last Sync.
+func (k *Kernel) Apply(options Options, change Change) error {
+	if change.Empty() {
 		return nil
 	}
+	step := change.Services
 	return k.transaction(func(b *batch) {
 		for _, f := range k.families {
 			t, book := table(f), rulebook{options, f}
@@ -123,13 +135,13 @@ func (k *Kernel) Apply(options Options, step plan.Step) error {
 					b.shape(t, book, c)
 				}
 			}
-			for _, g := range byMap(f, step.Delete) {
+			for _, g := range append(byMap(f, step.Delete), policiesByMap(f, change.Policies.Delete)...) {
 				for i := range g.elements {
 					g.elements[i].Val = nil
 				}
 				b.deleteElements(t, g.name, g.elements)
 			}
-			for _, g := range byMap(f, step.Add) {
+			for _, g := range append(byMap(f, step.Add), policiesByMap(f, change.Policies.Add)...) {
 				b.addElements(t, g.name, g.elements)
 			}
 			for _, c := range step.OldChains {
@@ -149,12 +161,22 @@ type run struct {
 
 // byMap encodes the elements of one family, which are ordered by map.
 func byMap(f plan.Family, elements []plan.Element) []run {
+	return runs(elements, func(e plan.Element) (string, bool) { return e.Key.Map.String(), e.Key.Family == f }, encode)
+}
+
+// policiesByMap is byMap for network policies.
+func policiesByMap(f plan.Family, elements []policy.Element) []run {
+	return runs(elements, func(e policy.Element) (string, bool) { return e.Key.Map.String(), e.Key.Family == f }, encodePolicy)
+}
+
+// runs encodes those elements that at says are wanted, and names the map of.
+func runs[E any](elements []E, at func(E) (string, bool), encode func(E) nftables.SetElement) []run {
 	var out []run
 	for _, e := range elements {
-		if e.Key.Family != f {
+		name, wanted := at(e)
+		if !wanted {
 			continue
 		}
-		name := e.Key.Map.String()
 		if len(out) == 0 || out[len(out)-1].name != name {
 			out = append(out, run{name: name})
 		}
@@ -211,7 +233,7 @@ func (k *Kernel) syncFamily(b *batch, f plan.Family, want Want, repairs *Repairs
 		b.dropShape(t, w)
 		repairs.Chains++
 	}
-	for _, d := range difference(is.elements, byMap(f, want.Elements)) {
+	for _, d := range difference(is.elements, append(byMap(f, want.Elements), policiesByMap(f, want.Policies)...)) {
 		b.deleteElements(t, d.name, d.extra)
 		b.addElements(t, d.name, d.missing)
 		repairs.Deleted += len(d.extra)

@@ -15,22 +15,24 @@ import (
 
 	"hardway/netproxy/netlab"
 	"hardway/netproxy/plan"
+	"hardway/netproxy/policy"
 	"hardway/netproxy/state"
 )
 
 // bench is a lab with a planner and a kernel that follow the services given to it.
 type bench struct {
 	*netlab.Lab
-	t       *testing.T
-	kernel  *Kernel
-	planner *plan.Planner
-	options Options
+	t        *testing.T
+	kernel   *Kernel
+	planner  *plan.Planner
+	policies *policy.Planner
+	options  Options
 }
 
 func newBench(t *testing.T) *bench {
 	t.Helper()
 	lab := netlab.New(t)
-	b := &bench{Lab: lab, t: t, planner: plan.New(state.Node{Name: "node"}),
+	b := &bench{Lab: lab, t: t, planner: plan.New(state.Node{Name: "node"}), policies: policy.New("node"),
 		options: Options{ClusterCIDRs: []netip.Prefix{netlab.PodCIDR, netlab.PodCIDR6}, MasqueradeMark: 0x4000}}
 	b.kernel = b.open()
 	b.sync()
@@ -49,7 +51,7 @@ func (b *bench) open() *Kernel {
 
 func (b *bench) sync() Repairs {
 	b.t.Helper()
-	r, err := b.kernel.Sync(Want{b.options, b.planner.Elements(), b.planner.Chains()})
+	r, err := b.kernel.Sync(Want{b.options, b.planner.Elements(), b.planner.Chains(), b.policies.Elements()})
 	if err != nil {
 		b.t.Fatalf("sync: %v", err)
 	}
@@ -81,7 +83,7 @@ func (b *bench) setEndpoints(s state.Service, e []state.Endpoint) {
 
 func (b *bench) step(c ...state.Change) {
 	b.t.Helper()
-	if err := b.kernel.Apply(b.options, b.planner.Step(state.Changes{Services: c})); err != nil {
+	if err := b.kernel.Apply(b.options, Change{Services: b.planner.Step(state.Changes{Services: c})}); err != nil {
 		b.t.Fatalf("apply: %v\n%s", err, b.listing())
 	}
 }
@@ -469,7 +471,7 @@ func TestApplyIsAllOrNothing(t *testing.T) {
 	b.set(web("web"), one)
 	good := plan.Element{Key: plan.Key{Map: plan.ClusterIPs, Family: plan.IPv4, Addr: netip.MustParseAddr("10.32.0.99")}}
 	absent := plan.Element{Key: plan.Key{Map: plan.ClusterIPs, Family: plan.IPv4, Addr: netip.MustParseAddr("10.32.0.98")}}
-	if err := b.kernel.Apply(b.options, plan.Step{Add: []plan.Element{good}, Delete: []plan.Element{absent}}); err == nil {
+	if err := b.kernel.Apply(b.options, Change{Services: plan.Step{Add: []plan.Element{good}, Delete: []plan.Element{absent}}}); err == nil {
 		t.Fatal("deleting an element that is not there did not fail")
 	}
 	if r := b.sync(); r.Any() {

@@ -166,7 +166,7 @@ func sameHook(is *nftables.Chain, want chain) bool {
 
 // checkRules notes a chain whose rules do not carry the comments that they should. Who changes a rule changes or loses its comment.
 func (k *Kernel) checkRules(t *nftables.Table, c chain, f *found) error {
-	is, err := k.conn.GetRules(t, &nftables.Chain{Name: c.name, Table: t})
+	is, err := comments(k.counter, t, c.name)
 	if err != nil {
 		return fmt.Errorf("read chain %s: %w", c.name, err)
 	}
@@ -176,7 +176,7 @@ func (k *Kernel) checkRules(t *nftables.Table, c chain, f *found) error {
 		if err != nil {
 			return err
 		}
-		same = bytes.Equal(is[i].UserData, want)
+		same = bytes.Equal(is[i], want)
 	}
 	if !same {
 		f.stale = append(f.stale, c)

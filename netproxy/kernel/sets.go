@@ -78,6 +78,7 @@ func setsFor(t *nftables.Table) []*nftables.Set {
 	}
 	sources := set(plan.Sources.String(), address, proto, service, address)
 	sources.Interval = true
+	sets = append(sets, policySets(t, address)...)
 	return append(sets,
 		toMap(set(plan.Endpoints.String(), proto, address, service, mark), address, service),
 		set(plan.Members.String(), proto, address, service, address, service),

@@ -5,11 +5,11 @@
 // As with services, the rules are few and fixed, and everything that varies is an element, so a packet costs the same under one policy and under
 // a thousand:
 //
-//	connection ──▶ isolated-ingress (server) ─▶ group        only pods of this node; a miss: no policy, so all is allowed
-//	client     ──▶ classes          (client) ─▶ class        what the policies' selectors make of a pod
-//	           ──▶ allowed-pods     (direction . group . class) ─▶ ports       class 0: everybody
-//	           ──▶ allowed-blocks   (direction . group . addresses) ─▶ ports
-//	           ──▶ allowed-ports    (protocols . ports . number) : allowed, else dropped
+//	server ──▶ isolated        (ingress . address) ─▶ group         only pods of this node; a miss: no policy, so all is allowed
+//	client ──▶ classes         (address) ─▶ class                   what the policies' selectors make of a pod
+//	       ──▶ allowed-pods    (ingress . group . class) ─▶ ports   class 0: everybody
+//	       ──▶ allowed-blocks  (ingress . group . addresses) ─▶ ports
+//	       ──▶ allowed-ports   (ports . protocols . port numbers)   found: allowed, else dropped
 //
 // and the same for egress with client and server exchanged. A group stands for all pods that one set of policies selects; a class for all pods
 // that the same peer selectors match. So a pod that comes or goes is one element or two, and a policy that changes is as many as it has peers.

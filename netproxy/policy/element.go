@@ -13,8 +13,7 @@ type Map uint8
 
 // The maps, as doc.go draws them.
 const (
-	IsolatedIngress Map = iota
-	IsolatedEgress
+	Isolated Map = iota
 	Classes
 	AllowedPods
 	AllowedBlocks
@@ -24,7 +23,7 @@ const (
 
 // String is the name of the map in the kernel.
 func (m Map) String() string {
-	return [...]string{"isolated-ingress", "isolated-egress", "classes", "allowed-pods", "allowed-blocks", "allowed-ports"}[m]
+	return [...]string{"isolated", "classes", "allowed-pods", "allowed-blocks", "allowed-ports"}[m]
 }
 
 // Maps lists them all.
@@ -48,9 +47,6 @@ const (
 // String is the word of the API in lower case.
 func (d Direction) String() string { return [...]string{"ingress", "egress"}[d] }
 
-// isolated is the map of the pods that are isolated in the direction.
-func (d Direction) isolated() Map { return [...]Map{IsolatedIngress, IsolatedEgress}[d] }
-
 // Everybody is the class that stands for any peer.
 const Everybody uint32 = 0
 
@@ -58,10 +54,10 @@ const Everybody uint32 = 0
 type Key struct {
 	Map       Map
 	Family    plan.Family
-	Direction Direction
+	Direction Direction  // Isolated, AllowedPods, AllowedBlocks
 	Group     uint32     // AllowedPods, AllowedBlocks
 	ID        uint32     // AllowedPods: the class; AllowedPorts: the number of the set of ports
-	Addr      netip.Addr // IsolatedIngress, IsolatedEgress, Classes; AllowedBlocks: the first of the block
+	Addr      netip.Addr // Isolated, Classes; AllowedBlocks: the first of the block
 	Last      netip.Addr // AllowedBlocks
 	Ports     PortRange  // AllowedPorts
 }
@@ -81,6 +77,8 @@ type Element struct {
 func (e Element) String() string {
 	k := e.Key
 	switch k.Map {
+	case Isolated:
+		return fmt.Sprintf("%s: %s . %s : %08x", k.Map, k.Direction, k.Addr, e.Value)
 	case AllowedPods:
 		return fmt.Sprintf("%s: %s . %08x . %08x : %08x", k.Map, k.Direction, k.Group, k.ID, e.Value)
 	case AllowedBlocks:

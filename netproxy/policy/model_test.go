@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"hardway/netproxy/plan"
+	"hardway/netproxy/policy/reference"
 )
 
 // model is a kernel that does what the rules of package kernel say, on plain maps. It refuses steps that a kernel would refuse.
@@ -50,13 +51,13 @@ func (m model) overlap(k Key) (Key, bool) {
 	return Key{}, false
 }
 
-func (m model) allows(c connection) bool {
-	return m.allowsDirection(Ingress, c.server, c.client, c) && m.allowsDirection(Egress, c.client, c.server, c)
+func (m model) allows(c reference.Connection) bool {
+	return m.allowsDirection(Ingress, c.Server, c.Client, c) && m.allowsDirection(Egress, c.Client, c.Server, c)
 }
 
-func (m model) allowsDirection(d Direction, self, peer netip.Addr, c connection) bool {
+func (m model) allowsDirection(d Direction, self, peer netip.Addr, c reference.Connection) bool {
 	family := plan.FamilyOf(self)
-	group, isolated := m[Key{Map: d.isolated(), Family: family, Addr: self}]
+	group, isolated := m[Key{Map: Isolated, Direction: d, Family: family, Addr: self}]
 	if !isolated {
 		return true
 	}
@@ -78,11 +79,11 @@ func (m model) allowsDirection(d Direction, self, peer netip.Addr, c connection)
 	return false
 }
 
-func (m model) portsAllow(family plan.Family, id uint32, c connection) bool {
+func (m model) portsAllow(family plan.Family, id uint32, c reference.Connection) bool {
 	for k := range m {
 		r := k.Ports
-		if k.Map == AllowedPorts && k.Family == family && k.ID == id && r.FirstProtocol <= c.protocol && c.protocol <= r.LastProtocol &&
-			r.First <= c.port && c.port <= r.Last {
+		if k.Map == AllowedPorts && k.Family == family && k.ID == id && r.FirstProtocol <= c.Protocol && c.Protocol <= r.LastProtocol &&
+			r.First <= c.Port && c.Port <= r.Last {
 			return true
 		}
 	}

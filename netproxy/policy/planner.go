@@ -59,7 +59,7 @@ func (p *Planner) Elements() []Element {
 func (p *Planner) Isolated() int {
 	seen := map[netip.Addr]bool{}
 	for k := range p.elements {
-		if k.Map == IsolatedIngress || k.Map == IsolatedEgress {
+		if k.Map == Isolated {
 			seen[k.Addr] = true
 		}
 	}
@@ -206,14 +206,14 @@ func (s *step) assignAddresses() {
 		}
 		key := Key{Family: plan.FamilyOf(a), Addr: a}
 		for d := range [2]Direction{} {
-			key.Map = Direction(d).isolated()
+			key.Map, key.Direction = Isolated, Direction(d)
 			if has != nil && has.groups[d] != nil {
 				s.set(key, has.groups[d].id)
 			} else {
 				s.unset(key)
 			}
 		}
-		key.Map = Classes
+		key = Key{Map: Classes, Family: key.Family, Addr: a}
 		if has != nil && has.class != nil {
 			s.set(key, has.class.id)
 		} else {

@@ -9,6 +9,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/labels"
 
+	"hardway/netproxy/policy/reference"
 	"hardway/netproxy/state"
 )
 
@@ -21,19 +22,19 @@ func FuzzPlanner(f *testing.F) {
 	f.Fuzz(func(t *testing.T, seed uint64) {
 		g := generator{rand.New(rand.NewPCG(seed, 2))}
 		planner, kernel := New("n0"), model{}
-		now := world{map[state.Name]*state.Policy{}, map[state.Name]*state.Pod{}, map[string]labels.Set{}}
+		now := reference.New()
 		for range 8 {
 			if err := kernel.apply(planner.Step(g.changes(now))); err != nil {
 				t.Fatalf("seed %d: %v", seed, err)
 			}
 			for range 60 {
 				c := g.connection()
-				if got, want := kernel.allows(c), now.allows("n0", c); got != want {
+				if got, want := kernel.allows(c), now.Allows("n0", c); got != want {
 					t.Fatalf("seed %d: %v: allowed %v, want %v\nelements:\n%s", seed, c, got, want, lines(planner.Elements()))
 				}
 			}
 		}
-		all := everything(now)
+		all := now.Changes()
 		fresh := New("n0")
 		fresh.Step(all)
 		if got, want := lines(planner.Elements()), lines(fresh.Elements()); got != want {
@@ -54,14 +55,6 @@ func FuzzPlanner(f *testing.F) {
 	})
 }
 
-func everything(w world) state.PolicyChanges {
-	out := state.PolicyChanges{Policies: w.policies, Pods: w.pods, Namespaces: map[string]*labels.Set{}}
-	for name, set := range w.namespaces {
-		out.Namespaces[name] = &set
-	}
-	return out
-}
-
 func lines(elements []Element) string {
 	text := ""
 	for _, e := range elements {
@@ -75,15 +68,15 @@ type generator struct{ *rand.Rand }
 
 func (g generator) yes(oneIn int) bool { return g.IntN(oneIn) == 0 }
 
-func (g generator) changes(now world) state.PolicyChanges {
+func (g generator) changes(now reference.World) state.PolicyChanges {
 	out := state.PolicyChanges{Policies: map[state.Name]*state.Policy{}, Pods: map[state.Name]*state.Pod{}, Namespaces: map[string]*labels.Set{}}
 	for range g.IntN(3) {
 		name := "ns" + fmt.Sprint(g.IntN(3))
 		set := g.labels()
-		out.Namespaces[name], now.namespaces[name] = &set, set
+		out.Namespaces[name], now.Namespaces[name] = &set, set
 		if g.yes(6) {
 			out.Namespaces[name] = nil
-			delete(now.namespaces, name)
+			delete(now.Namespaces, name)
 		}
 	}
 	for range g.IntN(5) {
@@ -96,9 +89,9 @@ func (g generator) changes(now world) state.PolicyChanges {
 		}
 		if g.yes(5) {
 			p = nil
-			delete(now.pods, name)
+			delete(now.Pods, name)
 		} else {
-			now.pods[name] = p
+			now.Pods[name] = p
 		}
 		out.Pods[name] = p
 	}
@@ -106,7 +99,7 @@ func (g generator) changes(now world) state.PolicyChanges {
 		name := state.Name{Namespace: "ns" + fmt.Sprint(g.IntN(3)), Name: fmt.Sprint("policy", g.IntN(3))}
 		if g.yes(4) {
 			out.Policies[name] = nil
-			delete(now.policies, name)
+			delete(now.Policies, name)
 			continue
 		}
 		p := &state.Policy{Pods: g.selector()}
@@ -116,7 +109,7 @@ func (g generator) changes(now world) state.PolicyChanges {
 		if g.yes(2) {
 			p.Egress = g.rules()
 		}
-		out.Policies[name], now.policies[name] = p, p
+		out.Policies[name], now.Policies[name] = p, p
 	}
 	return out
 }
@@ -185,16 +178,16 @@ func (g generator) port() state.PolicyPort {
 	return p
 }
 
-func (g generator) connection() connection {
+func (g generator) connection() reference.Connection {
 	at := func() netip.Addr {
 		return netip.AddrFrom4([4]byte{10, 200, 0, byte(8 + g.IntN(12))})
 	}
 	if g.yes(3) {
 		at = func() netip.Addr { return netip.MustParseAddr(fmt.Sprint("fd00::", 8+g.IntN(12))) }
 	}
-	c := connection{at(), at(), [...]state.Protocol{state.TCP, state.UDP, 1}[g.IntN(3)], uint16(79 + g.IntN(4))}
-	if c.client.Is4() && g.yes(6) {
-		c.client = [...]netip.Addr{netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("8.8.8.8")}[g.IntN(2)]
+	c := reference.Connection{Client: at(), Server: at(), Protocol: [...]state.Protocol{state.TCP, state.UDP, 1}[g.IntN(3)], Port: uint16(79 + g.IntN(4))}
+	if c.Client.Is4() && g.yes(6) {
+		c.Client = [...]netip.Addr{netip.MustParseAddr("255.255.255.255"), netip.MustParseAddr("8.8.8.8")}[g.IntN(2)]
 	}
 	return c
 }

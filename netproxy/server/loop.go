@@ -11,6 +11,7 @@ import (
 	"hardway/netproxy/healthcheck"
 	"hardway/netproxy/kernel"
 	"hardway/netproxy/plan"
+	"hardway/netproxy/policy"
 	"hardway/netproxy/state"
 )
 
@@ -28,12 +29,20 @@ type source interface {
 	Take() state.Changes
 }
 
+// policySource says what changed around network policies.
+type policySource interface {
+	Ready() <-chan struct{}
+	Take() state.PolicyChanges
+}
+
 // loop brings changes into the kernel, one step after the other: it is the only writer. Changes that come while a step is written are one step
 // together; nothing else is waited for.
 type loop struct {
 	cfg       *config.Config
 	source    source
+	policies  policySource
 	planner   *plan.Planner
+	isolation *policy.Planner
 	kernel    *kernel.Kernel
 	cleaner   *cleaner
 	proxy     *healthcheck.Proxy
@@ -57,23 +66,21 @@ func (l *loop) run(ctx context.Context, ready func()) error {
 	l.behind = true
 	first := true
 	for {
-		var changes state.Changes
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-l.source.Ready():
-			changes = l.source.Take()
+		case <-l.policies.Ready():
 		case <-retry.C:
 			if !l.behind {
 				continue
 			}
-			changes = l.source.Take()
 		case <-look.C:
 			if !l.drifted() {
 				continue
 			}
 		}
-		if l.write(ctx, changes) && first {
+		if l.write(ctx, l.source.Take(), l.policies.Take()) && first {
 			first = false
 			ready()
 		}
@@ -97,21 +104,26 @@ func (l *loop) drifted() bool {
 }
 
 // write takes changes in and brings them into the kernel. It reports whether the kernel has everything now.
-func (l *loop) write(ctx context.Context, changes state.Changes) bool {
+func (l *loop) write(ctx context.Context, changes state.Changes, around state.PolicyChanges) bool {
 	if n := changes.Node; n != nil {
 		l.proxy.SetLeaving(n.Leaving)
 		l.setOptions(*n)
 	}
 	step := l.planner.Step(changes)
+	change := kernel.Change{Services: step}
+	if !around.Empty() {
+		change.Policies = l.isolation.Step(around)
+		l.metrics.isolated.Set(float64(l.isolation.Isolated()))
+	}
 	l.metrics.services.Add(float64(len(changes.Services)))
 	l.metrics.lookedAfter.Set(float64(l.planner.Len()))
-	if step.Empty() && !l.behind {
+	if change.Empty() && !l.behind {
 		l.finish(ctx, step)
 		return true
 	}
 	l.proxy.Queued()
 	l.metrics.queued.SetToCurrentTime()
-	if err := l.program(step); err != nil {
+	if err := l.program(change); err != nil {
 		l.behind = true
 		l.cleaner.later(step.Flows)
 		l.metrics.failures.Inc()
@@ -135,18 +147,20 @@ func (l *loop) finish(ctx context.Context, step plan.Step) {
 	l.nodePorts.Set(ctx, l.planner.Health())
 }
 
-// program writes one step, or everything if the kernel is behind.
-func (l *loop) program(step plan.Step) error {
+// program writes one change, or everything if the kernel is behind.
+func (l *loop) program(change kernel.Change) error {
 	started := time.Now()
 	if !l.behind {
-		if err := l.kernel.Apply(l.options, step); err == nil {
+		if err := l.kernel.Apply(l.options, change); err == nil {
 			l.metrics.wrote(l.metrics.partial, started)
-			l.log.Debug("wrote", zap.Int("added", len(step.Add)), zap.Int("deleted", len(step.Delete)), zap.Duration("took", time.Since(started)))
+			l.log.Debug("wrote", zap.Int("added", len(change.Services.Add)+len(change.Policies.Add)),
+				zap.Int("deleted", len(change.Services.Delete)+len(change.Policies.Delete)), zap.Duration("took", time.Since(started)))
 			return nil
 		}
 		// The tables are not as they were left. Looking at everything is the cure, and says so if there is none.
 	}
-	repairs, err := l.kernel.Sync(kernel.Want{Options: l.options, Elements: l.planner.Elements(), Chains: l.planner.Chains()})
+	repairs, err := l.kernel.Sync(kernel.Want{Options: l.options, Elements: l.planner.Elements(), Chains: l.planner.Chains(),
+		Policies: l.isolation.Elements()})
 	if err != nil {
 		return err
 	}

@@ -20,6 +20,7 @@ type metrics struct {
 	flows       prometheus.Counter
 	flowsTook   prometheus.Histogram
 	lookedAfter prometheus.Gauge
+	isolated    prometheus.Gauge
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -48,8 +49,9 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		flowsTook: histogram("kubeproxy_conntrack_reconciler_sync_duration_seconds", "ReconcileConntrackFlowsLatency latency in seconds", steps),
 
 		lookedAfter: gauge("hardway_netproxy_services", "Services that the proxy serves"),
+		isolated:    gauge("hardway_netproxy_isolated_addresses", "Addresses of pods of this node that network policies isolate"),
 	}
-	reg.MustRegister(m.sync, m.partial, m.full, m.network, m.last, m.queued, m.failures, m.services, m.repairs, m.flows, m.flowsTook, m.lookedAfter)
+	reg.MustRegister(m.sync, m.partial, m.full, m.network, m.last, m.queued, m.failures, m.services, m.repairs, m.flows, m.flowsTook, m.lookedAfter, m.isolated)
 	return m
 }
 

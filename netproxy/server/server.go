@@ -17,6 +17,7 @@ import (
 	"hardway/netproxy/healthcheck"
 	"hardway/netproxy/kernel"
 	"hardway/netproxy/plan"
+	"hardway/netproxy/policy"
 	"hardway/netproxy/state"
 	"hardway/shared/client"
 	"hardway/shared/daemon"
@@ -86,8 +87,9 @@ func serve(ctx context.Context, cfg *config.Config, on node, restConfig *rest.Co
 	proxy := healthcheck.NewProxy(2*cfg.SyncPeriod, time.Now, reg)
 	informers := client.NewInformers(api, log)
 	tracker := state.NewTracker(informers, cfg.NodeName, cfg.AllowExternalIPs, log)
+	policies := state.NewPolicies(api, log)
 	clean := newCleaner(on.flows, m, log)
-	l := &loop{cfg: cfg, source: tracker, planner: plan.New(state.Node{Name: cfg.NodeName}), kernel: on.kernel, cleaner: clean, proxy: proxy,
+	l := &loop{cfg: cfg, source: tracker, policies: policies, planner: plan.New(state.Node{Name: cfg.NodeName}), isolation: policy.New(cfg.NodeName), kernel: on.kernel, cleaner: clean, proxy: proxy,
 		nodePorts: healthcheck.NewNodePorts(proxy, log), metrics: m, log: log}
 
 	var g daemon.Group
@@ -95,10 +97,16 @@ func serve(ctx context.Context, cfg *config.Config, on node, restConfig *rest.Co
 		return err
 	}
 	g.Add("informers", informers.Run)
+	g.Add("policies", policies.Run)
 	g.Add("conntrack", clean.run)
 	g.Add("loop", func(ctx context.Context) error {
 		if !informers.WaitForSync(ctx) {
 			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-policies.Settled():
 		}
 		tracker.All()
 		return l.run(ctx, func() {
