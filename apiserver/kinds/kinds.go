@@ -8,13 +8,18 @@ import (
 	"hardway/apiserver/kinds/apps"
 	"hardway/apiserver/kinds/authentication"
 	"hardway/apiserver/kinds/authorization"
+	"hardway/apiserver/kinds/autoscaling"
+	"hardway/apiserver/kinds/batch"
 	"hardway/apiserver/kinds/certificates"
 	"hardway/apiserver/kinds/coordination"
 	"hardway/apiserver/kinds/core"
 	"hardway/apiserver/kinds/discovery"
 	"hardway/apiserver/kinds/networking"
+	"hardway/apiserver/kinds/policy"
 	"hardway/apiserver/kinds/rbac"
+	"hardway/apiserver/kinds/scheduling"
 	"hardway/apiserver/kinds/scheme"
+	"hardway/apiserver/kinds/storage"
 	"hardway/apiserver/resource"
 )
 
@@ -24,30 +29,47 @@ func All() []*resource.Kind {
 		core.ConfigMap,
 		core.Endpoints,
 		core.Event,
+		core.LimitRange,
 		core.Namespace,
 		core.Node,
+		core.PersistentVolume,
+		core.PersistentVolumeClaim,
 		core.Pod,
 		core.PodTemplate,
 		core.ReplicationController,
+		core.ResourceQuota,
 		core.Secret,
 		core.Service,
 		core.ServiceAccount,
 		apps.ControllerRevision,
+		apps.DaemonSet,
 		apps.Deployment,
 		apps.ReplicaSet,
+		apps.StatefulSet,
 		authentication.SelfSubjectReview,
 		authorization.LocalSubjectAccessReview,
 		authorization.SelfSubjectAccessReview,
 		authorization.SubjectAccessReview,
+		autoscaling.HorizontalPodAutoscaler,
+		batch.CronJob,
+		batch.Job,
 		certificates.CertificateSigningRequest,
 		coordination.Lease,
 		discovery.EndpointSlice,
 		networking.IPAddress,
 		networking.ServiceCIDR,
+		policy.PodDisruptionBudget,
 		rbac.ClusterRole,
 		rbac.ClusterRoleBinding,
 		rbac.Role,
 		rbac.RoleBinding,
+		scheduling.PriorityClass,
+		storage.CSIDriver,
+		storage.CSINode,
+		storage.CSIStorageCapacity,
+		storage.StorageClass,
+		storage.VolumeAttachment,
+		storage.VolumeAttributesClass,
 	}
 }
 

@@ -181,6 +181,7 @@ func TestRoundTrip(t *testing.T) {
 		if err != nil || *gvk != k.GVK() {
 			t.Fatalf("%v %v", gvk, err)
 		}
+		k.Default(back.(resource.Object))
 		if !equality.Semantic.DeepEqual(back, runtime.Object(obj)) {
 			t.Errorf("protobuf: got %v, want %v", back, obj)
 		}
@@ -203,24 +204,41 @@ func TestRoundTrip(t *testing.T) {
 
 func TestPrintedAsUpstream(t *testing.T) {
 	want := map[string]string{
-		"Pod":                   "Ready=2/3 Status=CrashLoopBackOff Restarts=5 Age=<unknown> IP=10.200.0.5 Node=n1 Nominated Node=<none> Readiness Gates=1/1",
-		"Node":                  "Status=Ready,SchedulingDisabled Roles=control-plane,old,worker Age=<unknown> Version=v1.36.3 Internal-IP=10.0.0.1 External-IP=<none> OS-Image=Debian Kernel-Version=6.1 (amd64) Container-Runtime=<unknown>",
-		"Service":               "Type=NodePort Cluster-IP=10.32.0.7 External-IP=203.0.113.4 Port(s)=80:30080/TCP,53/UDP Age=<unknown> Selector=app=web,tier=front",
-		"Endpoints":             "Endpoints=10.0.0.1:80,10.0.0.2:80,10.0.0.3:80 + 1 more... Age=<unknown>",
-		"EndpointSlice":         "AddressType=IPv4 Ports=80,81,c Endpoints=10.0.0.1,10.0.0.2,10.0.0.3 + 1 more... Age=<unknown>",
-		"Event":                 "Last Seen=<unknown> Type=Normal Reason=Started Object=pod/web Subobject=spec.containers{main} Source=kubelet, n1 Message=Started container First Seen=<unknown> Count=3 Name=sample",
-		"PodTemplate":           "Containers=main Images=nginx Pod Labels=app=web",
-		"ReplicationController": "Desired=1 Current=0 Ready=0 Age=<unknown> Containers=main Images=nginx Selector=app=web",
-		"ConfigMap":             "Data=3 Age=<unknown>",
-		"Secret":                "Type=Opaque Data=2 Age=<unknown>",
-		"ServiceAccount":        "Age=<unknown>",
-		"Namespace":             "Status=Active Age=<unknown>",
-		"Lease":                 "Holder=n1 Age=<unknown>",
-		"ReplicaSet":            "Desired=1 Current=0 Ready=0 Age=<unknown> Containers=main Images=nginx Selector=app=web,tier in (front)",
-		"Deployment":            "Ready=0/1 Up-to-date=0 Available=0 Age=<unknown> Containers=main,side,tagged Images=registry.example:5000/web,busybox@sha256:b5d6fe0712636ceb7430189de28819e195e8966372edfc2d9409d79402a0dc16,docker.io/library/busybox:latest Selector=app=web",
-		"ControllerRevision":    "Controller=statefulset.apps/web Revision=3 Age=<unknown>",
-		"IPAddress":             "ParentRef=services/default/kubernetes Age=<unknown>",
-		"ServiceCIDR":           "CIDRs=10.32.0.0/24 Age=<unknown>",
+		"Pod":                     "Ready=2/3 Status=CrashLoopBackOff Restarts=5 Age=<unknown> IP=10.200.0.5 Node=n1 Nominated Node=<none> Readiness Gates=1/1",
+		"Node":                    "Status=Ready,SchedulingDisabled Roles=control-plane,old,worker Age=<unknown> Version=v1.36.3 Internal-IP=10.0.0.1 External-IP=<none> OS-Image=Debian Kernel-Version=6.1 (amd64) Container-Runtime=<unknown>",
+		"Service":                 "Type=NodePort Cluster-IP=10.32.0.7 External-IP=203.0.113.4 Port(s)=80:30080/TCP,53/UDP Age=<unknown> Selector=app=web,tier=front",
+		"Endpoints":               "Endpoints=10.0.0.1:80,10.0.0.2:80,10.0.0.3:80 + 1 more... Age=<unknown>",
+		"EndpointSlice":           "AddressType=IPv4 Ports=80,81,c Endpoints=10.0.0.1,10.0.0.2,10.0.0.3 + 1 more... Age=<unknown>",
+		"Event":                   "Last Seen=<unknown> Type=Normal Reason=Started Object=pod/web Subobject=spec.containers{main} Source=kubelet, n1 Message=Started container First Seen=<unknown> Count=3 Name=sample",
+		"PodTemplate":             "Containers=main Images=nginx Pod Labels=app=web",
+		"ReplicationController":   "Desired=1 Current=0 Ready=0 Age=<unknown> Containers=main Images=nginx Selector=app=web",
+		"ConfigMap":               "Data=3 Age=<unknown>",
+		"Secret":                  "Type=Opaque Data=2 Age=<unknown>",
+		"ServiceAccount":          "Age=<unknown>",
+		"Namespace":               "Status=Active Age=<unknown>",
+		"Lease":                   "Holder=n1 Age=<unknown>",
+		"ReplicaSet":              "Desired=1 Current=0 Ready=0 Age=<unknown> Containers=main Images=nginx Selector=app=web,tier in (front)",
+		"Deployment":              "Ready=0/1 Up-to-date=0 Available=0 Age=<unknown> Containers=main,side,tagged Images=registry.example:5000/web,busybox@sha256:b5d6fe0712636ceb7430189de28819e195e8966372edfc2d9409d79402a0dc16,docker.io/library/busybox:latest Selector=app=web",
+		"ControllerRevision":      "Controller=statefulset.apps/web Revision=3 Age=<unknown>",
+		"IPAddress":               "ParentRef=services/default/kubernetes Age=<unknown>",
+		"ServiceCIDR":             "CIDRs=10.32.0.0/24 Age=<unknown>",
+		"LimitRange":              "",
+		"PersistentVolume":        "Capacity=5Gi Access Modes=RWO,ROX Reclaim Policy=Retain Status=Pending Claim=ns/data StorageClass=slow VolumeAttributesClass=<unset> Reason= Age=<unknown> VolumeMode=Filesystem",
+		"PersistentVolumeClaim":   "Status=Bound Volume=pv-1 Capacity=1Gi Access Modes=RWO StorageClass=standard VolumeAttributesClass=<unset> Age=<unknown> VolumeMode=Filesystem",
+		"ResourceQuota":           "Request=cpu: 500m/2, pods: 3/5 Limit=limits.memory: 1Gi/4Gi Age=<unknown>",
+		"DaemonSet":               "Desired=3 Current=3 Ready=2 Up-to-date=3 Available=2 Node Selector=disk=ssd Age=<unknown> Containers=main Images=nginx Selector=app=web",
+		"StatefulSet":             "Ready=0/1 Age=<unknown> Containers=main Images=nginx",
+		"HorizontalPodAutoscaler": "Reference=Deployment/web Targets=8/10, 2/3 + 1 more... MinPods=1 MaxPods=5 Replicas=2 Age=<unknown>",
+		"CronJob":                 "Schedule=*/5 * * * * Timezone=Europe/Berlin Suspend=False Active=0 Last Schedule=<none> Age=<unknown> Containers=main Images=busybox Selector=<none>",
+		"Job":                     "Status=Running Completions=0/1 Duration= Age=<unknown> Containers=main Images=busybox Selector=<none>",
+		"PodDisruptionBudget":     "Min Available=50% Max Unavailable=N/A Allowed Disruptions=0 Age=<unknown>",
+		"PriorityClass":           "Value=1000 Global-Default=false Age=<unknown> PreemptionPolicy=PreemptLowerPriority",
+		"CSIDriver":               "AttachRequired=true PodInfoOnMount=false StorageCapacity=false TokenRequests=a,b RequiresRepublish=false Modes=Persistent Age=<unknown>",
+		"CSINode":                 "Drivers=1 Age=<unknown>",
+		"CSIStorageCapacity":      "StorageClassName=standard Capacity=10Gi",
+		"StorageClass":            "Name=sample (default) Provisioner=example.com/disk ReclaimPolicy=Delete VolumeBindingMode=Immediate AllowVolumeExpansion=false Age=<unknown>",
+		"VolumeAttachment":        "Attacher=disk.example.com PV=pv-1 Node=n1 Attached=false Age=<unknown>",
+		"VolumeAttributesClass":   "DriverName=disk.example.com Age=<unknown>",
 	}
 	each(t, stored(), func(t *testing.T, k *resource.Kind) {
 		obj := sample(t, k, nil)

@@ -172,13 +172,17 @@ func (d *deletion) collect(obj resource.Object) {
 		return
 	}
 	var want string
-	switch orphan, policy := d.o.OrphanDependents, d.o.PropagationPolicy; { //nolint:staticcheck // SA1019: old clients send it
+	orphan, policy := d.o.OrphanDependents, d.o.PropagationPolicy //nolint:staticcheck // SA1019: old clients send it
+	switch {
 	case orphan != nil && *orphan, policy != nil && *policy == metav1.DeletePropagationOrphan:
 		want = metav1.FinalizerOrphanDependents
 	case policy != nil && *policy == metav1.DeletePropagationForeground:
 		want = metav1.FinalizerDeleteDependents
-	case orphan == nil && policy == nil:
+	case orphan == nil && policy == nil && d.decided(obj):
 		return // what is there stays
+	}
+	if orphan == nil && policy == nil {
+		want = metav1.FinalizerOrphanDependents
 	}
 	has := obj.GetFinalizers()
 	finalizers := slices.DeleteFunc(slices.Clone(has), func(f string) bool {
@@ -190,6 +194,14 @@ func (d *deletion) collect(obj resource.Object) {
 	if !slices.Equal(finalizers, has) {
 		obj.SetFinalizers(finalizers)
 	}
+}
+
+// decided says that options which name no propagation change nothing: the kind's habit is to delete dependents, or the
+// object itself says what is to become of them.
+func (d *deletion) decided(obj resource.Object) bool {
+	return !d.r.kind.OrphanByDefault || slices.ContainsFunc(obj.GetFinalizers(), func(f string) bool {
+		return f == metav1.FinalizerOrphanDependents || f == metav1.FinalizerDeleteDependents
+	})
 }
 
 // remove deletes the object.

@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"hardway/apiserver/admission"
@@ -28,6 +29,9 @@ type Hooks struct {
 	// Reserve is called before obj (old nil on create) is validated and written, and may fill it: addresses,
 	// ports. It may be called again when a write was raced.
 	Reserve func(ctx context.Context, obj, old resource.Object, dryRun bool) (Reservation, error)
+	// Before is called, by the name of the subresource, with the newest object before what was sent acts on it. It may
+	// refuse, or return something else to act in its place: then a Conflict means that it has to be asked again.
+	Before map[string]func(ctx context.Context, obj resource.Object, sent runtime.Object, dryRun bool) (runtime.Object, error)
 	// Released is called after the object is gone.
 	Released func(ctx context.Context, obj resource.Object)
 }
@@ -52,6 +56,32 @@ func (r Reservation) finish(written bool) {
 // New makes the registry of a kind.
 func New(kind *resource.Kind, st *store.Store, c *cache.Cache, adm admission.Chain, hooks Hooks) *Registry {
 	return &Registry{kind: kind, gr: kind.GroupResource(), store: st, cache: c, admission: adm, hooks: hooks}
+}
+
+// conflictAttempts is how often something that was judged by Before is judged anew.
+const conflictAttempts = 8
+
+// Act lets what was sent to a subresource act, once Hooks.Before agrees.
+func (r *Registry) Act(ctx context.Context, namespace, name, sub string, sent runtime.Object, dryRun bool, act func(sent runtime.Object) error) error {
+	before := r.hooks.Before[sub]
+	if before == nil {
+		return act(sent)
+	}
+	var err error
+	for range conflictAttempts {
+		var it *cache.Item
+		if it, err = r.Get(ctx, namespace, name, ""); err != nil {
+			return err
+		}
+		var judged runtime.Object
+		if judged, err = before(ctx, it.Object, sent, dryRun); err != nil {
+			return r.status(err, "create", name)
+		}
+		if err = act(judged); judged == sent || !apierrors.IsConflict(err) {
+			return err
+		}
+	}
+	return err
 }
 
 // Kind is the registry's kind.

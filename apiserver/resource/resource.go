@@ -90,6 +90,10 @@ type Spec[T any] struct {
 	// kind. An object that is only marked for deletion is returned in any case.
 	ReturnDeleted bool
 
+	// OrphanByDefault says that a DELETE that names no propagation leaves dependents alone: what these kinds did before
+	// there was a garbage collector.
+	OrphanByDefault bool
+
 	// AllowCreateOnUpdate lets PUT create an absent object (Lease, ConfigMap: no; Endpoints, Lease: as upstream).
 	AllowCreateOnUpdate bool
 	// AllowUnconditionalUpdate lets PUT without a resourceVersion overwrite whatever is there.
@@ -195,6 +199,7 @@ type Kind struct {
 	GracePeriod              func(obj Object, wish *int64) int64 // nil: none
 	OnDelete                 func(obj Object) bool               // nil: none
 	ReturnDeleted            bool
+	OrphanByDefault          bool
 	AllowCreateOnUpdate      bool
 	AllowUnconditionalUpdate bool
 	TTL                      func(obj Object) int64 // nil: none
@@ -257,6 +262,7 @@ func Define[T any, P Pointer[T]](scheme *runtime.Scheme, s Spec[T]) *Kind {
 		AllowCreateOnUpdate:      s.AllowCreateOnUpdate,
 		AllowUnconditionalUpdate: s.AllowUnconditionalUpdate,
 		ReturnDeleted:            s.ReturnDeleted,
+		OrphanByDefault:          s.OrphanByDefault,
 		Indexed:                  s.Indexed,
 		Subresources:             s.Subresources,
 		Versions:                 s.Versions,

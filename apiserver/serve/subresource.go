@@ -127,21 +127,24 @@ func (c *call) checkSent(sent runtime.Object) error {
 // act writes what was sent into the parent, deletes it if the subresource says so, and answers with what the subresource
 // then shows, or with a Status when it shows nothing.
 func (c *call) act(sent runtime.Object, opts *metav1.UpdateOptions) (*reply, error) {
-	obj, err := c.actOn(sent, opts)
-	if err != nil {
-		return nil, err
-	}
-	if c.sub.Delete != nil {
+	var obj resource.Object
+	err := c.reg.Act(c.r.Context(), c.namespace, c.info.Name, c.sub.Name, sent, len(opts.DryRun) > 0, func(sent runtime.Object) error {
+		var err error
+		if obj, err = c.actOn(sent, opts); err != nil || c.sub.Delete == nil {
+			return err
+		}
 		how, err := c.sub.Delete(obj, sent)
 		if err != nil {
-			return nil, err
+			return err
 		}
 		if len(opts.DryRun) > 0 {
 			how.DryRun = opts.DryRun
 		}
-		if _, _, err := c.reg.Delete(c.r.Context(), c.namespace, c.info.Name, how); err != nil {
-			return nil, err
-		}
+		_, _, err = c.reg.Delete(c.r.Context(), c.namespace, c.info.Name, how)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	if c.sub.Read == nil {
 		return &reply{code: http.StatusCreated, other: &metav1.Status{

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/netip"
 
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"hardway/apiserver/admission"
@@ -13,12 +14,14 @@ import (
 	"hardway/apiserver/admission/plugins/priority"
 	"hardway/apiserver/admission/plugins/serviceaccount"
 	"hardway/apiserver/allocate"
+	"hardway/apiserver/evict"
 	"hardway/apiserver/registry"
 	"hardway/apiserver/resource"
 	"hardway/shared/daemon"
 )
 
 var (
+	pods       = schema.GroupResource{Resource: "pods"}
 	services   = schema.GroupResource{Resource: "services"}
 	namespaces = schema.GroupResource{Resource: "namespaces"}
 	accounts   = schema.GroupResource{Resource: "serviceaccounts"}
@@ -51,7 +54,7 @@ func (s *server) makeRegistries(all []*resource.Kind) error {
 			if failed != nil {
 				return nil
 			}
-			return map[schema.GroupResource]registry.Hooks{services: s.allocator.Hooks()}
+			return map[schema.GroupResource]registry.Hooks{services: s.allocator.Hooks(), pods: podHooks(set)}
 		},
 	})
 	if failed != nil {
@@ -68,6 +71,14 @@ func plugins(set *registry.Set) admission.Chain {
 		priority.Plugin{},
 		defaulttolerationseconds.Plugin{},
 	}
+}
+
+// podHooks asks the disruption budgets before an eviction.
+func podHooks(set *registry.Set) registry.Hooks {
+	budgets := evict.Budgets{Registry: set.For(schema.GroupResource{Group: "policy", Resource: "poddisruptionbudgets"})}
+	return registry.Hooks{Before: map[string]func(context.Context, resource.Object, runtime.Object, bool) (runtime.Object, error){
+		"eviction": budgets.Before,
+	}}
 }
 
 // repair watches over the allocator's claims once the caches are there.

@@ -2,18 +2,16 @@ package apps
 
 import (
 	"fmt"
-	"strconv"
-	"strings"
 
 	appsv1 "k8s.io/api/apps/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/util/intstr"
-	"k8s.io/apimachinery/pkg/util/validation"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"hardway/apiserver/kinds/check"
 	"hardway/apiserver/kinds/core"
+	"hardway/apiserver/kinds/scale"
 	"hardway/apiserver/kinds/scheme"
 	"hardway/apiserver/kinds/show"
 	"hardway/apiserver/resource"
@@ -44,10 +42,10 @@ var Deployment = resource.Define(scheme.Types, resource.Spec[appsv1.Deployment]{
 	Warnings:                 warnDeployment,
 	AllowUnconditionalUpdate: true,
 	Columns:                  deploymentColumns(),
-	Subresources: []resource.Subresource{scale(
-		func(o resource.Object) scaled {
+	Subresources: []resource.Subresource{scale.Subresource(group,
+		func(o resource.Object) scale.View {
 			d := o.(*appsv1.Deployment)
-			return scaled{d.Spec.Replicas, d.Status.Replicas, d.Spec.Selector}
+			return scale.View{Replicas: d.Spec.Replicas, Current: d.Status.Replicas, Selector: d.Spec.Selector}
 		},
 		func(o resource.Object, n int32) { o.(*appsv1.Deployment).Spec.Replicas = &n },
 	)},
@@ -118,10 +116,10 @@ func validateStrategy(s *appsv1.DeploymentStrategy, path *field.Path) field.Erro
 	if r == nil || r.MaxUnavailable == nil || r.MaxSurge == nil {
 		return field.ErrorList{field.Required(at, "this should be defaulted and never be nil")}
 	}
-	errs := portion(*r.MaxUnavailable, at.Child("maxUnavailable"))
-	errs = append(errs, portion(*r.MaxSurge, at.Child("maxSurge"))...)
-	unavailable, percent := amount(*r.MaxUnavailable)
-	surge, _ := amount(*r.MaxSurge)
+	errs := check.Portion(*r.MaxUnavailable, at.Child("maxUnavailable"))
+	errs = append(errs, check.Portion(*r.MaxSurge, at.Child("maxSurge"))...)
+	unavailable, percent := check.Amount(*r.MaxUnavailable)
+	surge, _ := check.Amount(*r.MaxSurge)
 	if unavailable == 0 && surge == 0 {
 		errs = append(errs, field.Invalid(at.Child("maxUnavailable"), *r.MaxUnavailable, "may not be 0 when `maxSurge` is 0"))
 	}
@@ -129,26 +127,6 @@ func validateStrategy(s *appsv1.DeploymentStrategy, path *field.Path) field.Erro
 		errs = append(errs, field.Invalid(at.Child("maxUnavailable"), *r.MaxUnavailable, "must not be greater than 100%"))
 	}
 	return errs
-}
-
-// portion wants a number or a percentage.
-func portion(v intstr.IntOrString, path *field.Path) field.ErrorList {
-	if v.Type == intstr.String {
-		return check.Each(path, v, validation.IsValidPercent(v.StrVal))
-	}
-	return check.NonNegative(v.IntValue(), path)
-}
-
-// amount is the number in a number or percentage; 0 for what is neither.
-func amount(v intstr.IntOrString) (n int, percent bool) {
-	if v.Type == intstr.Int {
-		return v.IntValue(), false
-	}
-	n, err := strconv.Atoi(strings.TrimSuffix(v.StrVal, "%"))
-	if err != nil || len(validation.IsValidPercent(v.StrVal)) > 0 {
-		return 0, false
-	}
-	return n, true
 }
 
 func validateDeploymentUpdate(d, old *appsv1.Deployment) field.ErrorList {
@@ -173,10 +151,7 @@ func validateDeploymentStatus(d, old *appsv1.Deployment) field.ErrorList {
 	errs = append(errs, atMost(s.ReadyReplicas, s.Replicas, path.Child("readyReplicas"), more)...)
 	errs = append(errs, atMost(s.AvailableReplicas, s.Replicas, path.Child("availableReplicas"), more)...)
 	errs = append(errs, atMost(s.AvailableReplicas, s.ReadyReplicas, path.Child("availableReplicas"), "cannot be greater than readyReplicas")...)
-	if now, was := s.CollisionCount, old.Status.CollisionCount; was != nil && wished(now) < wished(was) {
-		errs = append(errs, field.Invalid(path.Child("collisionCount"), wished(now), "cannot be decremented"))
-	}
-	return errs
+	return append(errs, neverFewer(s.CollisionCount, old.Status.CollisionCount, path.Child("collisionCount"))...)
 }
 
 func warnDeployment(d, old *appsv1.Deployment) []string {

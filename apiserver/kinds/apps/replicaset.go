@@ -10,6 +10,7 @@ import (
 
 	"hardway/apiserver/kinds/check"
 	"hardway/apiserver/kinds/core"
+	"hardway/apiserver/kinds/scale"
 	"hardway/apiserver/kinds/scheme"
 	"hardway/apiserver/kinds/show"
 	"hardway/apiserver/resource"
@@ -48,10 +49,10 @@ var ReplicaSet = resource.Define(scheme.Types, resource.Spec[appsv1.ReplicaSet]{
 		"status.replicas": func(r *appsv1.ReplicaSet) string { return strconv.Itoa(int(r.Status.Replicas)) },
 	},
 	Columns: replicaSetColumns(),
-	Subresources: []resource.Subresource{scale(
-		func(o resource.Object) scaled {
+	Subresources: []resource.Subresource{scale.Subresource(group,
+		func(o resource.Object) scale.View {
 			r := o.(*appsv1.ReplicaSet)
-			return scaled{r.Spec.Replicas, r.Status.Replicas, r.Spec.Selector}
+			return scale.View{Replicas: r.Spec.Replicas, Current: r.Status.Replicas, Selector: r.Spec.Selector}
 		},
 		func(o resource.Object, n int32) { o.(*appsv1.ReplicaSet).Spec.Replicas = &n },
 	)},

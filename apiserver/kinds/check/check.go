@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strconv"
 	"strings"
 
 	apivalidation "k8s.io/apimachinery/pkg/api/validation"
@@ -146,4 +147,33 @@ func PathSegment(value string) []string {
 		}
 	}
 	return msgs
+}
+
+// Portion wants a number or a percentage.
+func Portion(v intstr.IntOrString, path *field.Path) field.ErrorList {
+	if v.Type == intstr.String {
+		return Each(path, v, validation.IsValidPercent(v.StrVal))
+	}
+	return NonNegative(v.IntValue(), path)
+}
+
+// NotMoreThanAll is Portion that refuses more than 100%.
+func NotMoreThanAll(v intstr.IntOrString, path *field.Path) field.ErrorList {
+	errs := Portion(v, path)
+	if n, percent := Amount(v); percent && n > 100 {
+		errs = append(errs, field.Invalid(path, v, "must not be greater than 100%"))
+	}
+	return errs
+}
+
+// Amount is the number in a number or percentage; 0 for what is neither.
+func Amount(v intstr.IntOrString) (n int, percent bool) {
+	if v.Type == intstr.Int {
+		return v.IntValue(), false
+	}
+	n, err := strconv.Atoi(strings.TrimSuffix(v.StrVal, "%"))
+	if err != nil || len(validation.IsValidPercent(v.StrVal)) > 0 {
+		return 0, false
+	}
+	return n, true
 }

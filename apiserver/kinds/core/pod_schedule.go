@@ -54,16 +54,23 @@ func (c *podCheck) scheduling(path *field.Path) field.ErrorList {
 	return errs
 }
 
+// ValidateNodeSelector returns what is wrong with a choice of nodes.
+func ValidateNodeSelector(s *corev1.NodeSelector, path *field.Path) field.ErrorList {
+	at := path.Child("nodeSelectorTerms")
+	if len(s.NodeSelectorTerms) == 0 {
+		return field.ErrorList{field.Required(at, "must have at least one node selector term")}
+	}
+	var errs field.ErrorList
+	for i, term := range s.NodeSelectorTerms {
+		errs = append(errs, nodeTerm(term, true, at.Index(i))...)
+	}
+	return errs
+}
+
 func nodeAffinity(n *corev1.NodeAffinity, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	if r := n.RequiredDuringSchedulingIgnoredDuringExecution; r != nil {
-		at := path.Child(requiredRules, "nodeSelectorTerms")
-		if len(r.NodeSelectorTerms) == 0 {
-			errs = append(errs, field.Required(at, "must have at least one node selector term"))
-		}
-		for i, term := range r.NodeSelectorTerms {
-			errs = append(errs, nodeTerm(term, true, at.Index(i))...)
-		}
+		errs = ValidateNodeSelector(r, path.Child(requiredRules))
 	}
 	for i, p := range n.PreferredDuringSchedulingIgnoredDuringExecution {
 		at := path.Child(preferredRules).Index(i)

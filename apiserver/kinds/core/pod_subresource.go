@@ -99,7 +99,7 @@ func merged(into, from map[string]string) map[string]string {
 	return into
 }
 
-// evictPod notes on the pod why it goes, before it is deleted. There are no disruption budgets to ask yet.
+// evictPod notes on the pod why it goes, before it is deleted. The disruption budgets have been asked.
 func evictPod(_ context.Context, parent resource.Object, sent runtime.Object) error {
 	p, e := parent.(*corev1.Pod), sent.(*policyv1.Eviction)
 	if e.Name != "" && e.Name != p.Name {

@@ -269,18 +269,7 @@ func (c *podCheck) ephemeralVolume(v *corev1.Volume, at *field.Path) field.Error
 	}
 	errs := apivalidation.ValidateAnnotations(t.Annotations, from.Child("metadata", "annotations"))
 	errs = append(errs, check.Labels(t.Labels, from.Child("metadata", "labels"))...)
-	spec := from.Child("spec")
-	if len(t.Spec.AccessModes) == 0 {
-		errs = append(errs, field.Required(spec.Child("accessModes"), "at least 1 access mode is required"))
-	}
-	for _, m := range t.Spec.AccessModes {
-		errs = append(errs, check.Among(m, spec.Child("accessModes"), corev1.ReadWriteOnce, corev1.ReadOnlyMany, corev1.ReadWriteMany, corev1.ReadWriteOncePod)...)
-	}
-	if q, ok := t.Spec.Resources.Requests[corev1.ResourceStorage]; !ok {
-		errs = append(errs, field.Required(spec.Child("resources").Key(string(corev1.ResourceStorage)), ""))
-	} else if q.Sign() <= 0 {
-		errs = append(errs, field.Invalid(spec.Child("resources").Key(string(corev1.ResourceStorage)), q.String(), "must be greater than zero"))
-	}
+	errs = append(errs, ValidateClaimSpec(&t.Spec, from.Child("spec"))...)
 	if c.isPod && c.meta.Name != "" && v.Name != "" {
 		claim := c.meta.Name + "-" + v.Name
 		for _, msg := range validation.IsDNS1123Subdomain(claim) {

@@ -22,6 +22,9 @@ var oldNodeLabels = map[string]string{
 	"node-role.kubernetes.io/master":           `use "node-role.kubernetes.io/control-plane" instead`,
 }
 
+// OldNodeLabel says what a label of nodes is called now, or nothing when its name is not old.
+func OldNodeLabel(key string) string { return oldNodeLabels[key] }
+
 // oldAnnotations are annotations of pods that no longer do anything.
 var oldAnnotations = [][2]string{
 	{"scheduler.alpha.kubernetes.io/critical-pod", `non-functional in v1.16+; use the "priorityClassName" field instead`},

@@ -82,6 +82,11 @@ func validateContainerResource(name corev1.ResourceName, path *field.Path) field
 	return nil
 }
 
+// ValidateContainerResourceName wants the name of a resource that a container can ask for.
+func ValidateContainerResourceName(name corev1.ResourceName, path *field.Path) field.ErrorList {
+	return validateContainerResource(name, path)
+}
+
 // validatePodResource wants the name of a resource that a pod as a whole can ask for.
 func validatePodResource(name corev1.ResourceName, path *field.Path) field.ErrorList {
 	if errs := check.Each(path, name, validation.IsQualifiedName(string(name))); len(errs) > 0 {

@@ -41,9 +41,8 @@ func defaultVolume(v *corev1.VolumeSource) {
 			}
 		}
 	case v.Ephemeral != nil:
-		if t := v.Ephemeral.VolumeClaimTemplate; t != nil && t.Spec.VolumeMode == nil {
-			mode := corev1.PersistentVolumeFilesystem
-			t.Spec.VolumeMode = &mode
+		if t := v.Ephemeral.VolumeClaimTemplate; t != nil {
+			DefaultClaimSpec(&t.Spec)
 		}
 	case v.Image != nil:
 		v.Image.PullPolicy = cmp.Or(v.Image.PullPolicy, pullPolicy(v.Image.Reference))

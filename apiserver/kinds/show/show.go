@@ -73,3 +73,30 @@ func join[T any](items []T, name func(T) string) string {
 
 // Now is the present moment as objects keep it: in UTC, to the second.
 func Now() metav1.Time { return metav1.NewTime(time.Now().UTC().Truncate(time.Second)) }
+
+// Phase is an object's phase, or Terminating once it is to be deleted.
+func Phase(obj metav1.Object, phase string) string {
+	if obj.GetDeletionTimestamp() != nil {
+		return "Terminating"
+	}
+	return phase
+}
+
+// Set is what p points to, or "<unset>".
+func Set[T ~string](p *T) string {
+	if p == nil {
+		return Unset
+	}
+	return string(*p)
+}
+
+// Bool is True or False, or "<unset>".
+func Bool(p *bool) string {
+	switch {
+	case p == nil:
+		return Unset
+	case *p:
+		return "True"
+	}
+	return "False"
+}

@@ -15,6 +15,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"hardway/apiserver/kinds/scheduling"
 	"hardway/apiserver/registry"
 	"hardway/apiserver/resource"
 	"hardway/apiserver/store"
@@ -47,11 +48,16 @@ type Options struct {
 // retryInterval is the time between attempts while something fails.
 const retryInterval = 500 * time.Millisecond
 
-// Once makes what is missing of namespaces, service range and Service.
+// Once makes what is missing of namespaces, priority classes, service range and Service.
 func Once(ctx context.Context, o Options) error {
 	for _, name := range namespaces {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
 		if err := o.ensure(ctx, schema.GroupResource{Resource: "namespaces"}, ns); err != nil {
+			return err
+		}
+	}
+	for _, class := range scheduling.SystemClasses() {
+		if err := o.ensure(ctx, scheduling.PriorityClass.GroupResource(), class); err != nil {
 			return err
 		}
 	}
