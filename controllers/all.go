@@ -43,6 +43,12 @@ func all() []control.Controller {
 			New:    replicaset.New,
 		},
 		{
+			Name: "replicationcontroller-controller", Alias: "replicationcontroller",
+			Reads:  []string{"replicationcontrollers", "pods"},
+			Writes: []string{"replicationcontrollers/status", "pods", "events"},
+			New:    replicaset.NewReplication,
+		},
+		{
 			Name: "endpointslice-controller", Alias: "endpointslice",
 			Reads:  []string{"services", "pods", "nodes", "discovery.k8s.io/endpointslices"},
 			Writes: []string{"discovery.k8s.io/endpointslices", "events"},

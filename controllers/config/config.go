@@ -57,6 +57,7 @@ var workers = []struct {
 }{
 	{"concurrent-deployment-syncs", 5},
 	{"concurrent-replicaset-syncs", 5},
+	{"concurrent-rc-syncs", 5},
 	{"concurrent-endpoint-syncs", 5},
 	{"concurrent-service-endpoint-syncs", 5},
 	{"mirroring-concurrent-service-endpoint-syncs", 5},

@@ -62,7 +62,9 @@ func trimPod(obj any) (any, error) {
 	}
 	pod.ManagedFields = nil
 	delete(pod.Annotations, corev1.LastAppliedConfigAnnotation)
-	pod.Spec.Volumes, pod.Spec.ImagePullSecrets, pod.Spec.Affinity, pod.Spec.TopologySpreadConstraints = nil, nil, nil, nil
+	pod.Spec.Volumes = trimVolumes(pod.Spec.Volumes)
+	pod.Spec.Affinity = trimAffinity(pod)
+	pod.Spec.ImagePullSecrets, pod.Spec.TopologySpreadConstraints = nil, nil
 	pod.Spec.HostAliases, pod.Spec.DNSConfig, pod.Spec.SecurityContext = nil, nil, nil
 	trimContainers(pod.Spec.Containers)
 	trimContainers(pod.Spec.InitContainers)
@@ -72,15 +74,43 @@ func trimPod(obj any) (any, error) {
 	return pod, nil
 }
 
+// trimVolumes keeps the volumes that are or may be PersistentVolumeClaims, and those of CSI drivers.
+func trimVolumes(volumes []corev1.Volume) []corev1.Volume {
+	var out []corev1.Volume
+	for _, v := range volumes {
+		if v.PersistentVolumeClaim != nil || v.Ephemeral != nil || v.CSI != nil {
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// trimAffinity keeps what tells for which node a DaemonSet made a pod, until it is bound.
+func trimAffinity(pod *corev1.Pod) *corev1.Affinity {
+	ref := metav1.GetControllerOfNoCopy(pod)
+	if pod.Spec.NodeName != "" || ref == nil || ref.Kind != "DaemonSet" || pod.Spec.Affinity == nil {
+		return nil
+	}
+	return &corev1.Affinity{NodeAffinity: pod.Spec.Affinity.NodeAffinity}
+}
+
 func trimContainers(containers []corev1.Container) {
 	for i, c := range containers {
-		containers[i] = corev1.Container{Name: c.Name, Ports: c.Ports, RestartPolicy: c.RestartPolicy}
+		containers[i] = corev1.Container{Name: c.Name, Ports: c.Ports, RestartPolicy: c.RestartPolicy, Resources: c.Resources}
 	}
 }
 
+// trimStatuses keeps how often a container started again, how it ended, and what it waits for.
 func trimStatuses(statuses []corev1.ContainerStatus) {
 	for i, s := range statuses {
-		statuses[i] = corev1.ContainerStatus{Name: s.Name, RestartCount: s.RestartCount}
+		kept := corev1.ContainerStatus{Name: s.Name, RestartCount: s.RestartCount}
+		if t := s.State.Terminated; t != nil {
+			kept.State.Terminated = &corev1.ContainerStateTerminated{ExitCode: t.ExitCode, Reason: t.Reason, FinishedAt: t.FinishedAt}
+		}
+		if w := s.State.Waiting; w != nil {
+			kept.State.Waiting = &corev1.ContainerStateWaiting{Reason: w.Reason}
+		}
+		statuses[i] = kept
 	}
 }
 

@@ -27,8 +27,14 @@ type Book struct {
 }
 
 type page struct {
-	created map[string]time.Time    // by name; when it was last known to be on its way
+	created map[string]birth        // by name
 	deleted map[types.UID]time.Time // by uid
+}
+
+// birth is a creation that the cache does not show yet.
+type birth struct {
+	at   time.Time // when it was last known to be on its way
+	note string    // the caller's: for which node, for which index
 }
 
 // New returns an empty book.
@@ -36,11 +42,11 @@ func New() *Book {
 	return &Book{pages: map[types.UID]*page{}}
 }
 
-// Creating notes that the owner is about to create an object of that name.
-func (b *Book) Creating(owner types.UID, name string, now time.Time) {
+// Creating notes that the owner is about to create an object of that name. The note comes back from Settle.
+func (b *Book) Creating(owner types.UID, name, note string, now time.Time) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.page(owner).created[name] = now
+	b.page(owner).created[name] = birth{at: now, note: note}
 }
 
 // NotCreated takes a creation back: the server refused it, the cache shows it, or it is certainly gone.
@@ -74,29 +80,29 @@ func (b *Book) Clear() {
 	clear(b.pages)
 }
 
-// Unseen drops the creations that the cache shows by now and returns the names of the others, sorted. Those that were
-// entered longer than doubt ago are returned in doubtful as well: the caller should ask the server about them.
-func (b *Book) Unseen(owner types.UID, shown func(name string) bool, now time.Time, doubt time.Duration) (names, doubtful []string) {
+// unseen drops the creations that the cache shows by now and returns the others with their notes. Those that were
+// entered longer than Doubt ago are named in doubtful as well.
+func (b *Book) unseen(owner types.UID, shown func(name string) bool, now time.Time) (notes map[string]string, doubtful []string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	p := b.pages[owner]
 	if p == nil {
 		return nil, nil
 	}
-	for name, at := range p.created {
-		switch {
-		case shown(name):
+	notes = make(map[string]string, len(p.created))
+	for name, made := range p.created {
+		if shown(name) {
 			delete(p.created, name)
 			continue
-		case now.Sub(at) >= doubt:
+		}
+		if now.Sub(made.at) >= Doubt {
 			doubtful = append(doubtful, name)
 		}
-		names = append(names, name)
+		notes[name] = made.note
 	}
 	b.tidy(owner, p)
-	slices.Sort(names)
 	slices.Sort(doubtful)
-	return names, doubtful
+	return notes, doubtful
 }
 
 // Gone returns the uids that were deleted and that the cache still shows as living; the others are dropped. living
@@ -128,31 +134,30 @@ func (b *Book) tidy(owner types.UID, p *page) {
 func (b *Book) page(owner types.UID) *page {
 	p := b.pages[owner]
 	if p == nil {
-		p = &page{created: map[string]time.Time{}, deleted: map[types.UID]time.Time{}}
+		p = &page{created: map[string]birth{}, deleted: map[types.UID]time.Time{}}
 		b.pages[owner] = p
 	}
 	return p
 }
 
-// Settle returns how many of the owner's creations the cache does not show yet. Those that are missing for longer than
-// doubt are asked for with exists, which reads from the server: one that is not there is dropped, one that is there is
-// waited for again.
-func (b *Book) Settle(owner types.UID, shown func(name string) bool, exists func(name string) (bool, error), now time.Time) (int, error) {
-	names, doubtful := b.Unseen(owner, shown, now, Doubt)
-	unseen := len(names)
+// Settle returns the owner's creations that the cache does not show yet, by name, with their notes. Those that are
+// missing for longer than Doubt are asked for with exists, which reads from the server: one that is not there is
+// dropped, one that is there is waited for again.
+func (b *Book) Settle(owner types.UID, shown func(name string) bool, exists func(name string) (bool, error), now time.Time) (map[string]string, error) {
+	notes, doubtful := b.unseen(owner, shown, now)
 	for _, name := range doubtful {
 		there, err := exists(name)
 		switch {
 		case err != nil:
-			return unseen, err
+			return notes, err
 		case there:
-			b.Creating(owner, name, now)
+			b.Creating(owner, name, notes[name], now)
 		default:
 			b.NotCreated(owner, name)
-			unseen--
+			delete(notes, name)
 		}
 	}
-	return unseen, nil
+	return notes, nil
 }
 
 // Doubt is how long a creation may be missing from the cache before the server is asked whether it happened.

@@ -13,11 +13,12 @@ func TestCreationsAreRememberedUntilShown(t *testing.T) {
 	b, now := New(), time.Now()
 	shown := map[string]bool{}
 	settle := func(at time.Time, exists bool, err error) (int, error) {
-		return b.Settle("owner", func(n string) bool { return shown[n] }, func(string) (bool, error) { return exists, err }, at)
+		notes, err := b.Settle("owner", func(n string) bool { return shown[n] }, func(string) (bool, error) { return exists, err }, at)
+		return len(notes), err
 	}
-	b.Creating("owner", "a", now)
-	b.Creating("owner", "b", now)
-	b.Creating("owner", "c", now)
+	b.Creating("owner", "a", "", now)
+	b.Creating("owner", "b", "", now)
+	b.Creating("owner", "c", "", now)
 	b.NotCreated("owner", "c")
 	if n, err := settle(now, false, nil); n != 2 || err != nil {
 		t.Fatalf("unseen %d, %v; want 2: nothing is doubted yet", n, err)
@@ -57,8 +58,8 @@ func TestDeletionsAreRememberedUntilShown(t *testing.T) {
 
 func TestForget(t *testing.T) {
 	b := New()
-	b.Creating("owner", "a", time.Now())
-	b.Creating("other", "a", time.Now())
+	b.Creating("owner", "a", "", time.Now())
+	b.Creating("other", "a", "", time.Now())
 	b.Forget("owner")
 	if len(b.pages) != 1 {
 		t.Errorf("pages: %v", b.pages)

@@ -48,7 +48,11 @@ func Run(ctx context.Context, cfg config.Config, table []control.Controller, log
 		Config: cfg, API: api, Log: log, Metrics: metrics.New(),
 		Informers: client.NewInformers(api, log), Events: client.NewRecorder(api, "hardway-controllers", hostname()),
 	}
-	team, err := assemble(env, table)
+	served, err := askServed(ctx, api, log)
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	team, err := assemble(env, table, served)
 	if err != nil {
 		return err
 	}
@@ -82,7 +86,7 @@ type member struct {
 }
 
 // assemble makes the controllers that were chosen and that the configuration allows.
-func assemble(env control.Env, table []control.Controller) (*team, error) {
+func assemble(env control.Env, table []control.Controller, served map[string]bool) (*team, error) {
 	chosen, err := control.Choose(table, env.Config.Controllers)
 	if err != nil {
 		return nil, &daemon.ConfigError{Err: err}
@@ -90,7 +94,8 @@ func assemble(env control.Env, table []control.Controller) (*team, error) {
 	t := &team{env: env}
 	for _, c := range chosen {
 		m := member{Controller: c}
-		if c.Needs != nil {
+		m.skip = lacking(c.Reads, served)
+		if m.skip == "" && c.Needs != nil {
 			m.skip = c.Needs(env.Config)
 		}
 		if m.skip != "" {

@@ -35,7 +35,7 @@ func (w Writer) Waiting(ctx context.Context, owner types.UID, namespace string, 
 	if err != nil {
 		return false, fmt.Errorf("look for endpoint slices that were created in %s: %w", namespace, err)
 	}
-	return unseen > 0, nil
+	return len(unseen) > 0, nil
 }
 
 // Apply writes a diff for the owner: first what is new or changed, then what goes. Updates carry resource versions, so
@@ -62,7 +62,7 @@ func (w Writer) Apply(ctx context.Context, owner types.UID, d Diff) error {
 
 func (w Writer) create(ctx context.Context, owner types.UID, s *discoveryv1.EndpointSlice) error {
 	s.Name = s.GenerateName + rand.String(5)
-	w.Book.Creating(owner, s.Name, time.Now())
+	w.Book.Creating(owner, s.Name, "", time.Now())
 	_, err := client.EndpointSlices.Create(ctx, w.API, s)
 	if err == nil {
 		return nil

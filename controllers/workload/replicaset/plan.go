@@ -15,9 +15,9 @@ const burst = 500
 // facts are what a plan is made from.
 type facts struct {
 	set     *appsv1.ReplicaSet
-	active  []*corev1.Pod // the set's pods that count as replicas, without those that we deleted already
-	unseen  int           // pods that we created and the cache does not show yet
-	related []*corev1.Pod // pods of all ReplicaSets of the same owner: they tell where siblings crowd
+	active  []*corev1.Pod                          // the set's pods that count as replicas, without those that we deleted already
+	unseen  int                                    // pods that we created and the cache does not show yet
+	related func(*appsv1.ReplicaSet) []*corev1.Pod // see source.family
 	now     time.Time
 }
 
@@ -39,7 +39,7 @@ func makePlan(f facts) plan {
 	case surplus < 0:
 		return plan{create: min(-surplus, burst)}
 	case surplus > 0:
-		return plan{remove: podstate.FirstToGo(f.active, f.related, min(surplus, burst, len(f.active)), f.now)}
+		return plan{remove: podstate.FirstToGo(f.active, f.related(f.set), min(surplus, burst, len(f.active)), f.now)}
 	default:
 		return plan{}
 	}

@@ -8,6 +8,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 )
@@ -56,6 +57,10 @@ func created(ago time.Duration) podOption {
 	return func(p *corev1.Pod) { p.CreationTimestamp = metav1.NewTime(now.Add(-ago)) }
 }
 
+func pods(list ...*corev1.Pod) func(*appsv1.ReplicaSet) []*corev1.Pod {
+	return func(*appsv1.ReplicaSet) []*corev1.Pod { return list }
+}
+
 func TestPlan(t *testing.T) {
 	a, b, c := pod("a", ready(time.Hour)), pod("b", ready(time.Hour)), pod("c", ready(time.Hour))
 	tests := []struct {
@@ -85,7 +90,7 @@ func TestPlan(t *testing.T) {
 			name: "crowded node first",
 			facts: facts{set: set(2),
 				active:  []*corev1.Pod{pod("p", ready(time.Hour), on("n1")), pod("q", ready(time.Hour), on("n2")), pod("r", ready(time.Hour), on("n3"))},
-				related: []*corev1.Pod{pod("q", ready(time.Hour), on("n2")), pod("other", ready(time.Hour), on("n2"))}},
+				related: pods(pod("q", ready(time.Hour), on("n2")), pod("other", ready(time.Hour), on("n2")))},
 			remove: []string{"q"},
 		},
 		{name: "younger by creation", facts: facts{set: set(1), active: []*corev1.Pod{pod("p", created(time.Hour)), pod("q", created(time.Second))}}, remove: []string{"q"}},
@@ -93,6 +98,9 @@ func TestPlan(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			tt.facts.now = now
+			if tt.facts.related == nil {
+				tt.facts.related = pods()
+			}
 			p := makePlan(tt.facts)
 			var names []string
 			for _, pod := range p.remove {
@@ -110,7 +118,7 @@ func TestPlanSettles(t *testing.T) {
 	r := rand.New(rand.NewPCG(1, 2))
 	for range 200 {
 		want, have := int32(r.IntN(40)), r.IntN(40)
-		f := facts{set: set(want), now: now}
+		f := facts{set: set(want), related: pods(), now: now}
 		for i := range have {
 			f.active = append(f.active, pod(fmt.Sprint("p", i), ready(time.Duration(r.IntN(1e6))*time.Second)))
 		}
@@ -158,14 +166,18 @@ func TestStatus(t *testing.T) {
 	}
 }
 
-func TestNewPod(t *testing.T) {
-	s := set(1)
-	s.Name = "a-very-long-name-that-goes-on-and-on-until-it-does-not-fit-into-a-host-name"
-	p := newPod(s)
-	if len(p.Name) != longestBase+suffixLength || p.GenerateName != s.Name+"-" {
-		t.Errorf("name %q, generateName %q", p.Name, p.GenerateName)
+func TestReplicationControllerThereAndBack(t *testing.T) {
+	rc := &corev1.ReplicationController{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "ns", Name: "web", UID: "rc", ResourceVersion: "7"},
+		Spec:       corev1.ReplicationControllerSpec{Replicas: new(int32(2)), Selector: map[string]string{"app": "web"}, Template: &corev1.PodTemplateSpec{}},
+		Status: corev1.ReplicationControllerStatus{Replicas: 1, ReadyReplicas: 1, ObservedGeneration: 3, Conditions: []corev1.ReplicationControllerCondition{
+			{Type: corev1.ReplicationControllerReplicaFailure, Status: corev1.ConditionTrue, Reason: "FailedCreate", Message: "quota"},
+		}},
 	}
-	if ref := metav1.GetControllerOf(p); ref == nil || ref.UID != "set" || ref.Kind != "ReplicaSet" || !*ref.BlockOwnerDeletion {
-		t.Errorf("owner: %+v", ref)
+	if got := withStatus(rc, fromController(rc)); !equality.Semantic.DeepEqual(got, rc) {
+		t.Errorf("came back as %+v", got)
+	}
+	if fromController(nil) != nil {
+		t.Error("nothing became something")
 	}
 }
