@@ -15,6 +15,7 @@ import (
 	"hardway/controllers/service/mirroring"
 	"hardway/controllers/workload/deployment"
 	"hardway/controllers/workload/replicaset"
+	"hardway/controllers/workload/statefulset"
 )
 
 // all is the table of controllers. They are made in this order, so that what everybody waits for comes first.
@@ -47,6 +48,12 @@ func all() []control.Controller {
 			Reads:  []string{"replicationcontrollers", "pods"},
 			Writes: []string{"replicationcontrollers/status", "pods", "events"},
 			New:    replicaset.NewReplication,
+		},
+		{
+			Name: "statefulset-controller", Alias: "statefulset",
+			Reads:  []string{"apps/statefulsets", "apps/controllerrevisions", "pods", "persistentvolumeclaims"},
+			Writes: []string{"apps/statefulsets/status", "apps/controllerrevisions", "pods", "persistentvolumeclaims", "events"},
+			New:    statefulset.New,
 		},
 		{
 			Name: "endpointslice-controller", Alias: "endpointslice",

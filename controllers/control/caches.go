@@ -5,6 +5,7 @@ import (
 	"iter"
 
 	appsv1 "k8s.io/api/apps/v1"
+	batchv1 "k8s.io/api/batch/v1"
 	coordinationv1 "k8s.io/api/coordination/v1"
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -145,6 +146,26 @@ func (r ReplicaSets) Orphans(namespace string) []*appsv1.ReplicaSet {
 	return r.ByIndex(byOwner, orphansOf(namespace))
 }
 
+// Revisions is the cache of all ControllerRevisions, indexed by owner.
+type Revisions struct {
+	*client.Informer[appsv1.ControllerRevision]
+}
+
+// Revisions returns the shared cache of ControllerRevisions.
+func (e Env) Revisions() Revisions {
+	return Revisions{client.ControllerRevisions.Informer(e.Informers, client.Options{Indexes: map[string]func(any) []string{byOwner: ownerIndex}})}
+}
+
+// OwnedBy returns the revisions whose controller has the uid.
+func (r Revisions) OwnedBy(uid types.UID) []*appsv1.ControllerRevision {
+	return r.ByIndex(byOwner, string(uid))
+}
+
+// Orphans returns the revisions of a namespace that have no controller.
+func (r Revisions) Orphans(namespace string) []*appsv1.ControllerRevision {
+	return r.ByIndex(byOwner, orphansOf(namespace))
+}
+
 // Slices is the cache of all EndpointSlices, indexed by Service.
 type Slices struct {
 	*client.Informer[discoveryv1.EndpointSlice]
@@ -196,6 +217,39 @@ func (e Env) Endpoints() *client.Informer[corev1.Endpoints] {
 // Deployments returns the shared cache of Deployments.
 func (e Env) Deployments() *client.Informer[appsv1.Deployment] {
 	return client.Deployments.Informer(e.Informers, client.Options{})
+}
+
+// StatefulSets returns the shared cache of StatefulSets.
+func (e Env) StatefulSets() *client.Informer[appsv1.StatefulSet] {
+	return client.StatefulSets.Informer(e.Informers, client.Options{})
+}
+
+// DaemonSets returns the shared cache of DaemonSets.
+func (e Env) DaemonSets() *client.Informer[appsv1.DaemonSet] {
+	return client.DaemonSets.Informer(e.Informers, client.Options{})
+}
+
+// Jobs returns the shared cache of Jobs, indexed by owner.
+func (e Env) Jobs() Jobs {
+	return Jobs{client.Jobs.Informer(e.Informers, client.Options{Indexes: map[string]func(any) []string{byOwner: ownerIndex}})}
+}
+
+// Jobs is the cache of all Jobs.
+type Jobs struct {
+	*client.Informer[batchv1.Job]
+}
+
+// OwnedBy returns the Jobs whose controller has the uid.
+func (j Jobs) OwnedBy(uid types.UID) []*batchv1.Job { return j.ByIndex(byOwner, string(uid)) }
+
+// Claims returns the shared cache of PersistentVolumeClaims.
+func (e Env) Claims() *client.Informer[corev1.PersistentVolumeClaim] {
+	return client.PersistentVolumeClaims.Informer(e.Informers, client.Options{})
+}
+
+// Volumes returns the shared cache of PersistentVolumes.
+func (e Env) Volumes() *client.Informer[corev1.PersistentVolume] {
+	return client.PersistentVolumes.Informer(e.Informers, client.Options{})
 }
 
 // NodeLeases returns the shared cache of the nodes' signs of life.

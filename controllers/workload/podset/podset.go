@@ -191,8 +191,13 @@ const nameTries = 5
 
 func (k *Keeper) createOne(ctx context.Context, obj Owner, make func() (*corev1.Pod, string)) error {
 	var err error
+	last := ""
 	for range nameTries {
 		pod, note := make()
+		if pod.Name == last {
+			break // it has no other name to offer
+		}
+		last = pod.Name
 		k.book.Creating(obj.GetUID(), pod.Name, note, time.Now())
 		if _, err = client.Pods.Create(ctx, k.env.API, pod); err == nil {
 			k.log.Info("created pod", zap.String("namespace", pod.Namespace), zap.String("name", pod.Name), zap.String("owner", obj.GetName()))
