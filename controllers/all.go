@@ -13,6 +13,7 @@ import (
 	"hardway/controllers/service/endpoints"
 	"hardway/controllers/service/endpointslice"
 	"hardway/controllers/service/mirroring"
+	"hardway/controllers/workload/daemonset"
 	"hardway/controllers/workload/deployment"
 	"hardway/controllers/workload/replicaset"
 	"hardway/controllers/workload/statefulset"
@@ -54,6 +55,12 @@ func all() []control.Controller {
 			Reads:  []string{"apps/statefulsets", "apps/controllerrevisions", "pods", "persistentvolumeclaims"},
 			Writes: []string{"apps/statefulsets/status", "apps/controllerrevisions", "pods", "persistentvolumeclaims", "events"},
 			New:    statefulset.New,
+		},
+		{
+			Name: "daemonset-controller", Alias: "daemonset",
+			Reads:  []string{"apps/daemonsets", "apps/controllerrevisions", "nodes", "pods"},
+			Writes: []string{"apps/daemonsets/status", "apps/controllerrevisions", "pods", "events"},
+			New:    daemonset.New,
 		},
 		{
 			Name: "endpointslice-controller", Alias: "endpointslice",

@@ -54,6 +54,8 @@ type Claimer struct {
 	// Fresh reads the owner from the API itself. Adoption needs it: a stale cache must not adopt for an owner that is
 	// gone or going.
 	Fresh func(ctx context.Context) (metav1.Object, error)
+	// Finalizer is put on what is adopted and taken off what is released; "": none.
+	Finalizer string
 	// Patch applies a strategic merge patch to a candidate.
 	Patch func(ctx context.Context, name string, patch []byte) error
 }
@@ -110,10 +112,11 @@ func (c Claimer) mayAdopt(ctx context.Context) error {
 // adopt adds the owner's reference. The object's uid in the patch makes the server refuse when another object took the
 // name.
 func (c Claimer) adopt(ctx context.Context, obj metav1.Object) (bool, error) {
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid":             obj.GetUID(),
-		"ownerReferences": []metav1.OwnerReference{c.Ref},
-	}})
+	meta := map[string]any{"uid": obj.GetUID(), "ownerReferences": []metav1.OwnerReference{c.Ref}}
+	if c.Finalizer != "" {
+		meta["finalizers"] = []string{c.Finalizer}
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": meta})
 	if err != nil {
 		return false, fmt.Errorf("encode adoption of %s/%s: %w", obj.GetNamespace(), obj.GetName(), err)
 	}
@@ -129,10 +132,11 @@ func (c Claimer) adopt(ctx context.Context, obj metav1.Object) (bool, error) {
 
 // release removes the owner's reference.
 func (c Claimer) release(ctx context.Context, obj metav1.Object) error {
-	patch, err := json.Marshal(map[string]any{"metadata": map[string]any{
-		"uid":             obj.GetUID(),
-		"ownerReferences": []map[string]any{{"$patch": "delete", "uid": c.Owner.GetUID()}},
-	}})
+	meta := map[string]any{"uid": obj.GetUID(), "ownerReferences": []map[string]any{{"$patch": "delete", "uid": c.Owner.GetUID()}}}
+	if c.Finalizer != "" {
+		meta["$deleteFromPrimitiveList/finalizers"] = []string{c.Finalizer}
+	}
+	patch, err := json.Marshal(map[string]any{"metadata": meta})
 	if err != nil {
 		return fmt.Errorf("encode release of %s/%s: %w", obj.GetNamespace(), obj.GetName(), err)
 	}

@@ -4,6 +4,8 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+
+	"hardway/controllers/podstate"
 )
 
 // verdict says whether and when a pod has to leave its node.
@@ -39,7 +41,7 @@ func makePlan(pod *corev1.Pod, taints []corev1.Taint, since func(corev1.Taint) t
 // tolerance returns the shortest time for which a taint is tolerated; nil seconds means for ever.
 func tolerance(tolerations []corev1.Toleration, t *corev1.Taint) (seconds *int64, tolerated bool) {
 	for i := range tolerations {
-		if !tolerates(&tolerations[i], t) {
+		if !podstate.Tolerates(&tolerations[i], t) {
 			continue
 		}
 		tolerated = true
@@ -48,20 +50,4 @@ func tolerance(tolerations []corev1.Toleration, t *corev1.Taint) (seconds *int64
 		}
 	}
 	return seconds, tolerated
-}
-
-// tolerates follows the API's rule: an empty effect or key matches all (an empty key needs Exists), Exists asks only
-// for the key, Equal also for the value.
-func tolerates(tol *corev1.Toleration, t *corev1.Taint) bool {
-	if (tol.Effect != "" && tol.Effect != t.Effect) || (tol.Key != "" && tol.Key != t.Key) {
-		return false
-	}
-	switch tol.Operator {
-	case corev1.TolerationOpExists:
-		return true
-	case corev1.TolerationOpEqual, "":
-		return tol.Key != "" && tol.Value == t.Value
-	default:
-		return false
-	}
 }

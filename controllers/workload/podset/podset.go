@@ -43,6 +43,8 @@ type Owner interface {
 // Keeper writes the pods of all owners of one kind.
 type Keeper struct {
 	Pods control.Pods
+	// Finalizer is put on pods that are adopted and taken off those that are released; "": none.
+	Finalizer string
 
 	env   control.Env
 	log   *zap.Logger
@@ -97,7 +99,7 @@ func groupPrefix(kind schema.GroupVersionKind) string {
 // Claim returns those of the candidates that belong to the owner, adopted ones included.
 func (k *Keeper) Claim(ctx context.Context, obj Owner, selector labels.Selector, candidates []*corev1.Pod) ([]*corev1.Pod, error) {
 	return owner.Claim(ctx, owner.Claimer{
-		Owner: obj, Ref: *metav1.NewControllerRef(obj, k.kind),
+		Owner: obj, Ref: *metav1.NewControllerRef(obj, k.kind), Finalizer: k.Finalizer,
 		Fresh: func(ctx context.Context) (metav1.Object, error) {
 			return k.fresh(ctx, obj.GetNamespace(), obj.GetName())
 		},
