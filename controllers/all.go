@@ -15,6 +15,7 @@ import (
 	"hardway/controllers/service/mirroring"
 	"hardway/controllers/workload/daemonset"
 	"hardway/controllers/workload/deployment"
+	"hardway/controllers/workload/job"
 	"hardway/controllers/workload/replicaset"
 	"hardway/controllers/workload/statefulset"
 )
@@ -61,6 +62,11 @@ func all() []control.Controller {
 			Reads:  []string{"apps/daemonsets", "apps/controllerrevisions", "nodes", "pods"},
 			Writes: []string{"apps/daemonsets/status", "apps/controllerrevisions", "pods", "events"},
 			New:    daemonset.New,
+		},
+		{
+			Name: "job-controller", Alias: "job",
+			Reads: []string{"batch/jobs", "pods"}, Writes: []string{"batch/jobs/status", "pods", "events"},
+			New: job.New,
 		},
 		{
 			Name: "endpointslice-controller", Alias: "endpointslice",

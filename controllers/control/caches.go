@@ -3,6 +3,7 @@ package control
 import (
 	"errors"
 	"iter"
+	"slices"
 
 	appsv1 "k8s.io/api/apps/v1"
 	batchv1 "k8s.io/api/batch/v1"
@@ -22,6 +23,7 @@ import (
 const (
 	byOwner   = "owner"   // uid of the controlling object, or orphansOf(namespace)
 	byNode    = "node"    // spec.nodeName
+	byJob     = "job"     // namespace/name of the Job whose finalizer a pod has
 	byService = "service" // namespace/name of the Service of an EndpointSlice
 )
 
@@ -48,6 +50,12 @@ func (e Env) Pods() Pods {
 		byNode: func(obj any) []string {
 			if pod, ok := obj.(*corev1.Pod); ok && pod.Spec.NodeName != "" {
 				return []string{pod.Spec.NodeName}
+			}
+			return nil
+		},
+		byJob: func(obj any) []string {
+			if pod, ok := obj.(*corev1.Pod); ok && slices.Contains(pod.Finalizers, batchv1.JobTrackingFinalizer) && pod.Labels[batchv1.JobNameLabel] != "" {
+				return []string{pod.Namespace + "/" + pod.Labels[batchv1.JobNameLabel]}
 			}
 			return nil
 		},
@@ -122,6 +130,9 @@ func (p Pods) OwnedBy(uid types.UID) []*corev1.Pod { return p.ByIndex(byOwner, s
 func (p Pods) Orphans(namespace string) []*corev1.Pod {
 	return p.ByIndex(byOwner, orphansOf(namespace))
 }
+
+// TrackedBy returns the pods that wait for the Job of that name, whichever it is or was, to count them.
+func (p Pods) TrackedBy(job reconcile.Key) []*corev1.Pod { return p.ByIndex(byJob, job.String()) }
 
 // OnNode returns the pods that are bound to a node.
 func (p Pods) OnNode(node string) []*corev1.Pod { return p.ByIndex(byNode, node) }

@@ -149,15 +149,17 @@ func (w *World) Kill() {
 	w.fuel = -1
 }
 
-// Pass runs one pass of the controller. Sometimes it is killed after a few writes.
-func (w *World) Pass(f func()) {
+// Pass runs one pass of the controller. Sometimes it is killed after a few writes, and Pass says so.
+func (w *World) Pass(f func()) (killed bool) {
 	if w.IntN(20) == 0 {
 		w.fuel = w.IntN(4)
 	}
 	f()
-	if w.fuel >= 0 {
+	killed = w.fuel >= 0
+	if killed {
 		w.Kill()
 	}
+	return killed
 }
 
 // mayWrite reports whether the controller still lives.
@@ -242,9 +244,6 @@ func (w *World) Change(pod *corev1.Pod, f func(*corev1.Pod)) bool {
 	w.Truth[pod.Name] = out
 	return true
 }
-
-// Alive reports whether the controller may still write in this pass.
-func (w *World) Alive() bool { return w.fuel != 0 }
 
 // Write counts a write of something that is no pod, and reports whether the controller was alive to do it.
 func (w *World) Write() bool { return w.mayWrite() }
