@@ -88,7 +88,7 @@ func (p *Pod) measure(columns *Columns) {
 	if podresources.IsPodLevelRequestsSet(p.Pod) {
 		unnamed := corev1.ResourceList{}
 		for name, q := range both {
-			if have := requests[name]; have.IsZero() {
+			if _, named := requests[name]; !named {
 				unnamed[name] = q
 			}
 		}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	schedulerv1 "k8s.io/kube-scheduler/config/v1"
 
 	"hardway/scheduler/framework"
@@ -58,6 +59,31 @@ func (f *Fit) Filter(_ any, p *framework.Pod, n *framework.Node) *framework.Stat
 		return nil
 	}
 	return f.status(short, resolvable)
+}
+
+// Details says by how much each resource falls short.
+func (f *Fit) Details(p *framework.Pod, n *framework.Node) (lines []string) {
+	for c, wanted := range p.Requests {
+		if wanted == 0 || wanted <= n.Free(c) || f.ignores(c) {
+			continue
+		}
+		name := f.columns.Name(c)
+		lines = append(lines, fmt.Sprintf("%s: wants %s, %s of %s is free, %s too little", name,
+			f.amount(c, wanted), f.amount(c, n.Free(c)), f.amount(c, n.Allocatable.At(c)), f.amount(c, wanted-n.Free(c))))
+	}
+	return lines
+}
+
+// amount writes a number as the resource is usually written.
+func (f *Fit) amount(column int, n int64) string {
+	switch column {
+	case framework.CPU:
+		return resource.NewMilliQuantity(n, resource.DecimalSI).String()
+	case framework.Memory, framework.EphemeralStorage:
+		return resource.NewQuantity(n, resource.BinarySI).String()
+	default:
+		return fmt.Sprint(n)
+	}
 }
 
 // ignores says whether a resource does not count. Only extended ones can be left out.

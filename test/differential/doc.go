@@ -1,0 +1,3 @@
+// Package differential gives the same random clusters and pods to our scheduling cycle and to upstream's scheduler
+// framework, and compares what they find. It is a module of its own because upstream's is large.
+package differential
