@@ -20,6 +20,7 @@ import (
 	"k8s.io/apimachinery/pkg/util/validation"
 	kubelet "k8s.io/kubelet/config/v1beta1"
 
+	"hardway/nodeagent/evict"
 	"hardway/shared/daemon"
 )
 
@@ -203,7 +204,26 @@ func (c *Config) setDefaults() error {
 	k.ContainerLogMaxFiles = or(k.ContainerLogMaxFiles, int32(5))
 	k.ResolverConfig = or(k.ResolverConfig, hostResolver())
 	k.MaxParallelImagePulls = or(k.MaxParallelImagePulls, int32(5))
+	k.ImageGCHighThresholdPercent = or(k.ImageGCHighThresholdPercent, int32(85))
+	k.ImageGCLowThresholdPercent = or(k.ImageGCLowThresholdPercent, int32(80))
+	if k.ImageMinimumGCAge.Duration == 0 {
+		k.ImageMinimumGCAge.Duration = 2 * time.Minute
+	}
+	if k.EvictionPressureTransitionPeriod.Duration == 0 {
+		k.EvictionPressureTransitionPeriod.Duration = 5 * time.Minute
+	}
+	if k.EvictionHard == nil {
+		k.EvictionHard = evict.Defaults
+	}
+	if k.EnforceNodeAllocatable == nil {
+		k.EnforceNodeAllocatable = []string{"pods"}
+	}
 	return c.parseTaints()
+}
+
+// EnforcesPods says whether all pods together are limited to what the node has for them.
+func (c *Config) EnforcesPods() bool {
+	return slices.Contains(c.Kubelet.EnforceNodeAllocatable, "pods")
 }
 
 func or[T any](p *T, value T) *T {
@@ -273,6 +293,13 @@ func (c *Config) validate() error {
 	add(mode != "" && mode != kubelet.KubeletAuthorizationModeWebhook && mode != kubelet.KubeletAuthorizationModeAlwaysAllow,
 		"authorization.mode %q is unknown", mode)
 	add(k.ReadOnlyPort != 0, "readOnlyPort is not supported: there is no port without authentication")
+	_, err := evict.Parse(k.EvictionHard, k.EvictionSoft, k.EvictionSoftGracePeriod, k.EvictionMinimumReclaim)
+	add(err != nil, "%w", err)
+	add(*k.ImageGCLowThresholdPercent >= *k.ImageGCHighThresholdPercent || *k.ImageGCHighThresholdPercent > 100,
+		"imageGCLowThresholdPercent must be below imageGCHighThresholdPercent, and that at most 100")
+	for _, e := range k.EnforceNodeAllocatable {
+		add(e != "pods" && e != "none", "enforceNodeAllocatable %q is not supported: only pods", e)
+	}
 	add(k.MaxPods < 1, "maxPods must be at least 1")
 	add(k.NodeLeaseDurationSeconds < 4, "nodeLeaseDurationSeconds must be at least 4")
 	add(k.StaticPodPath != "" || k.StaticPodURL != "", "static pods are not supported (staticPodPath, staticPodURL)")

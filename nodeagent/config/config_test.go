@@ -112,7 +112,7 @@ authorization: {mode: Webhook}
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := strings.Join(c.Unused, ", "); got != "authorization.mode: Webhook, cgroupDriver, containerRuntimeEndpoint, evictionHard" {
+	if got := strings.Join(c.Unused, ", "); got != "cgroupDriver, containerRuntimeEndpoint" {
 		t.Errorf("%s", got)
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"reflect"
 	"slices"
-	"strings"
 
 	"sigs.k8s.io/yaml"
 )
@@ -23,7 +22,9 @@ var used = []string{
 	"nodeStatusUpdateFrequency", "nodeStatusReportFrequency", "nodeLeaseDurationSeconds", "cgroupRoot", "maxPods", "podCIDR",
 	"podPidsLimit", "resolvConf", "cpuCFSQuota", "cpuCFSQuotaPeriod", "maxParallelImagePulls", "containerLogMaxSize",
 	"containerLogMaxFiles", "systemReserved", "kubeReserved", "allowedUnsafeSysctls", "providerID", "crashLoopBackOff",
-	"seccompDefault", "registerWithTaints", "registerNode",
+	"seccompDefault", "registerWithTaints", "registerNode", "evictionHard", "evictionSoft", "evictionSoftGracePeriod",
+	"evictionMinimumReclaim", "evictionPressureTransitionPeriod", "evictionMaxPodGracePeriod", "imageGCHighThresholdPercent",
+	"imageGCLowThresholdPercent", "imageMinimumGCAge", "imageMaximumGCAge", "enforceNodeAllocatable",
 }
 
 // settled are fields of which one value is what this agent does anyway.
@@ -76,14 +77,6 @@ func unused(data []byte) ([]string, error) {
 			continue
 		}
 		out = append(out, name)
-	}
-	if auth, ok := fields["authentication"].(map[string]any); ok {
-		if webhook, ok := auth["webhook"].(map[string]any); ok && webhook["enabled"] == true {
-			out = append(out, "authentication.webhook")
-		}
-	}
-	if auth, ok := fields["authorization"].(map[string]any); ok && strings.EqualFold(fmt.Sprint(auth["mode"]), "webhook") {
-		out = append(out, "authorization.mode: Webhook")
 	}
 	slices.Sort(out)
 	return out, nil

@@ -368,6 +368,29 @@ func (s *Store) Holders() ([]string, error) {
 	return out, nil
 }
 
+// Used says which images are held by somebody.
+func (s *Store) Used() (map[string]bool, error) {
+	holders, err := s.Holders()
+	if err != nil {
+		return nil, err
+	}
+	top := map[string]bool{}
+	for _, h := range holders {
+		layers, err := readLease(filepath.Join(s.dir, "leases", h))
+		if err == nil && len(layers) > 0 {
+			top[layers[len(layers)-1]] = true
+		}
+	}
+	images, err := s.List()
+	out := map[string]bool{}
+	for _, m := range images {
+		if n := len(m.Layers); n > 0 && top[m.Layers[n-1]] {
+			out[m.ID] = true
+		}
+	}
+	return out, err
+}
+
 func readLease(path string) ([]string, error) {
 	b, err := os.ReadFile(path)
 	if err != nil {

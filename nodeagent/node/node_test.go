@@ -50,10 +50,9 @@ func TestConditions(t *testing.T) {
 		want   string
 	}{
 		"healthy":   {func(*Facts) {}, ok},
-		"memory":    {func(f *Facts) { f.Gauges.MemoryAvailable = 50 << 20 }, strings.Replace(ok, "MemoryPressure=False", "MemoryPressure=True", 1)},
-		"disk":      {func(f *Facts) { f.Gauges.DiskFree = 9 }, strings.Replace(ok, "DiskPressure=False", "DiskPressure=True", 1)},
-		"inodes":    {func(f *Facts) { f.Gauges.InodeFree = 4 }, strings.Replace(ok, "DiskPressure=False", "DiskPressure=True", 1)},
-		"processes": {func(f *Facts) { f.Gauges.PIDsUsed = 960 }, strings.Replace(ok, "PIDPressure=False", "PIDPressure=True", 1)},
+		"memory":    {func(f *Facts) { f.Pressure = map[corev1.NodeConditionType]bool{corev1.NodeMemoryPressure: true} }, strings.Replace(ok, "MemoryPressure=False", "MemoryPressure=True", 1)},
+		"disk":      {func(f *Facts) { f.Pressure = map[corev1.NodeConditionType]bool{corev1.NodeDiskPressure: true} }, strings.Replace(ok, "DiskPressure=False", "DiskPressure=True", 1)},
+		"processes": {func(f *Facts) { f.Pressure = map[corev1.NodeConditionType]bool{corev1.NodePIDPressure: true} }, strings.Replace(ok, "PIDPressure=False", "PIDPressure=True", 1)},
 		"network":   {func(f *Facts) { f.NotReady = errors.New("waiting for pod CIDR") }, strings.Replace(ok, "Ready=True", "Ready=False", 1)},
 	} {
 		f := healthy()

@@ -16,22 +16,23 @@ import (
 const (
 	memoryFloor = 100 << 20 // bytes
 	diskFloor   = 10        // per cent
-	inodeFloor  = 5         // per cent
-	pidFloor    = 5         // per cent
 )
 
 // Facts is everything a node's status is computed from.
 type Facts struct {
-	Machine  Machine
-	Gauges   Gauges
-	Reserved corev1.ResourceList // for the system, not for pods
-	MaxPods  int64
-	Name     string
-	IPs      []string
-	Port     int32
-	Images   []corev1.ContainerImage
-	NotReady error // why no pod can run here now; nil: ready
-	Now      time.Time
+	Machine      Machine
+	Gauges       Gauges
+	Reserved     corev1.ResourceList // for the system, not for pods
+	MaxPods      int64
+	Name         string
+	IPs          []string
+	Port         int32
+	Handlers     []string // names of runtimes that a RuntimeClass may mean
+	VolumesInUse []corev1.UniqueVolumeName
+	Images       []corev1.ContainerImage
+	Pressure     map[corev1.NodeConditionType]bool
+	NotReady     error // why no pod can run here now; nil: ready
+	Now          time.Time
 }
 
 // Status computes the node's status from the facts; old gives the times of conditions that did not change.
@@ -46,13 +47,20 @@ func Status(f Facts, old corev1.NodeStatus) corev1.NodeStatus {
 	}
 	st.Addresses = append(st.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: f.Name})
 	st.DaemonEndpoints.KubeletEndpoint.Port = f.Port
+	st.VolumesInUse = f.VolumesInUse
+	for _, name := range append([]string{""}, f.Handlers...) {
+		st.RuntimeHandlers = append(st.RuntimeHandlers, corev1.NodeRuntimeHandler{
+			Name: name, Features: &corev1.NodeRuntimeHandlerFeatures{RecursiveReadOnlyMounts: new(true), UserNamespaces: new(false)},
+		})
+	}
+	st.Features = &corev1.NodeFeatures{SupplementalGroupsPolicy: new(true)}
 	for _, c := range []corev1.NodeCondition{
-		pressure(corev1.NodeMemoryPressure, f.Gauges.MemoryAvailable < memoryFloor,
+		pressure(corev1.NodeMemoryPressure, f.Pressure[corev1.NodeMemoryPressure],
 			"KubeletHasInsufficientMemory", "kubelet has insufficient memory available",
 			"KubeletHasSufficientMemory", "kubelet has sufficient memory available"),
-		pressure(corev1.NodeDiskPressure, below(f.Gauges.DiskFree, f.Gauges.Disk, diskFloor) || below(f.Gauges.InodeFree, f.Gauges.Inodes, inodeFloor),
+		pressure(corev1.NodeDiskPressure, f.Pressure[corev1.NodeDiskPressure],
 			"KubeletHasDiskPressure", "kubelet has disk pressure", "KubeletHasNoDiskPressure", "kubelet has no disk pressure"),
-		pressure(corev1.NodePIDPressure, below(uint64(max(f.Gauges.PIDs-f.Gauges.PIDsUsed, 0)), uint64(max(f.Gauges.PIDs, 0)), pidFloor),
+		pressure(corev1.NodePIDPressure, f.Pressure[corev1.NodePIDPressure],
 			"KubeletHasInsufficientPID", "kubelet has insufficient PID available",
 			"KubeletHasSufficientPID", "kubelet has sufficient PID available"),
 		ready(f.NotReady),
@@ -74,8 +82,6 @@ func pressure(t corev1.NodeConditionType, on bool, reason, message, okReason, ok
 	}
 	return corev1.NodeCondition{Type: t, Status: corev1.ConditionFalse, Reason: okReason, Message: okMessage}
 }
-
-func below(free, all uint64, percent uint64) bool { return all > 0 && free*100 < all*percent }
 
 func ready(problem error) corev1.NodeCondition {
 	c := corev1.NodeCondition{Type: corev1.NodeReady, Status: corev1.ConditionTrue, Reason: "KubeletReady", Message: "kubelet is posting ready status"}

@@ -109,6 +109,8 @@ func (p *planner) kill(v *view, begin BeginKill) {
 // grace is how long a container may take to stop: what the deletion says, else what the pod wishes.
 func (p *planner) grace() time.Duration {
 	switch {
+	case p.Facts.EndGrace > 0:
+		return p.Facts.EndGrace
 	case p.Pod.DeletionGracePeriodSeconds != nil:
 		return max(seconds(*p.Pod.DeletionGracePeriodSeconds), minGrace)
 	case p.Pod.Spec.TerminationGracePeriodSeconds != nil:

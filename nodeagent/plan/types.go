@@ -46,6 +46,7 @@ type Facts struct {
 	Resize     Resize
 	Removing   map[string]bool // containers being removed, by id
 	Ended      time.Time       // when the pod began to end; zero while it runs
+	EndGrace   time.Duration   // how long it may take to end when the node ends it; 0: as long as it wishes
 	Reported   bool            // the final status is stored in the API
 	Deleting   bool            // the API object is being deleted
 	Cleanup    Step            // sandbox and volumes being taken down

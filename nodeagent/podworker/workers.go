@@ -77,6 +77,8 @@ type Deps struct {
 	Services func(namespace string) iter.Seq[*corev1.Service]
 	Settings func() plan.Settings
 
+	Pressure func() map[corev1.NodeConditionType]bool // what the node is short of
+
 	UnsafeSysctls []string
 	LinksDir      string // such as /var/log/containers
 	Log           *zap.Logger
@@ -248,6 +250,23 @@ func (ws *Workers) ObjectChanged(k objects.Key) {
 	}
 }
 
+// Evict ends a pod on the node's own decision: it fails with reason and message. grace bounds how long it may take; 0
+// leaves that to the pod.
+func (ws *Workers) Evict(uid types.UID, reason, message string, grace time.Duration) {
+	w := ws.get(uid)
+	if w == nil {
+		return
+	}
+	w.post(func() {
+		if w.facts.Failure != nil || !w.facts.Ended.IsZero() {
+			return
+		}
+		w.log.Info("pod is ended by its node", zap.String("reason", reason), zap.String("message", message))
+		w.facts.Failure = &plan.Failure{Reason: reason, Message: message}
+		w.facts.EndGrace = grace
+	})
+}
+
 // Pod is a pod of this node as its worker sees it.
 type Pod struct {
 	*corev1.Pod
@@ -315,7 +334,7 @@ func (ws *Workers) admit(w *worker, pod *corev1.Pod, running bool) (*plan.Failur
 
 // room is the node with all pods but w's. The caller holds ws.mu.
 func (ws *Workers) room(w *worker, object *corev1.Node) admit.Node {
-	n := admit.Node{Object: object, UnsafeSysctls: ws.UnsafeSysctls}
+	n := admit.Node{Object: object, UnsafeSysctls: ws.UnsafeSysctls, Pressure: ws.Pressure()}
 	for _, o := range ws.all {
 		if p, counts := o.counts(); counts && o != w {
 			n.Pods = append(n.Pods, p)

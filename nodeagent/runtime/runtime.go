@@ -160,6 +160,9 @@ func (r *Runtime) podDir(uid types.UID) string {
 
 func (r *Runtime) dataDir(uid types.UID) string { return filepath.Join(r.opts.DataDir, string(uid)) }
 
+// DataDir is where the writable layers of a pod's containers are, each in a folder named after its id.
+func (r *Runtime) DataDir(uid types.UID) string { return r.dataDir(uid) }
+
 // recover brings order into what an earlier agent left: living pods are watched again, the containers of dead
 // supervisors killed, and writable layers and image leases that belong to nothing removed.
 func (r *Runtime) recover() error {

@@ -8,12 +8,9 @@ package serve
 
 import (
 	"context"
-	"crypto/x509"
 	"encoding/json"
-	"fmt"
 	"net"
 	"net/http"
-	"slices"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -25,6 +22,7 @@ import (
 
 	"hardway/nodeagent/podworker"
 	"hardway/nodeagent/runtime"
+	"hardway/nodeagent/serve/auth"
 	"hardway/shared/daemon"
 )
 
@@ -49,8 +47,8 @@ type Options struct {
 	Runtime     Runtime
 	LogDir      string // such as /var/log/pods
 	IdleTimeout time.Duration
-	AnyClient   bool // every verified client certificate is allowed (authorization mode AlwaysAllow)
-	Config      any  // shown at /configz
+	Auth        auth.Options
+	Config      any // shown at /configz
 	Health      *daemon.Health
 	Registry    *prometheus.Registry
 	Log         *zap.Logger
@@ -89,41 +87,7 @@ func Handler(o Options) http.Handler {
 		mux.Handle(p, o.Health)
 		mux.Handle(p+"/", o.Health)
 	}
-	return s.authorize(mux)
-}
-
-// callers are the users that apiservers present to nodes: ours and upstream's, and the guide's.
-var callers = []string{"kube-apiserver-kubelet-client", "kubernetes", "kube-apiserver", "hardway-apiserver"}
-
-// authorize lets requests through by their client certificate.
-func (s *server) authorize(next http.Handler) http.Handler {
-	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path == "/healthz" {
-			next.ServeHTTP(w, r)
-			return
-		}
-		cert := verified(r)
-		switch {
-		case cert == nil:
-			http.Error(w, "Unauthorized", http.StatusUnauthorized)
-		case !s.AnyClient && !allowed(cert):
-			http.Error(w, fmt.Sprintf("Forbidden (user=%s, verb=%s, resource=nodes, subresource=proxy)",
-				cert.Subject.CommonName, r.Method), http.StatusForbidden)
-		default:
-			next.ServeHTTP(w, r)
-		}
-	})
-}
-
-func verified(r *http.Request) *x509.Certificate {
-	if r.TLS == nil || len(r.TLS.VerifiedChains) == 0 {
-		return nil
-	}
-	return r.TLS.VerifiedChains[0][0]
-}
-
-func allowed(c *x509.Certificate) bool {
-	return slices.Contains(c.Subject.Organization, "system:masters") || slices.Contains(callers, c.Subject.CommonName)
+	return auth.New(o.Auth).Wrap(mux, "/healthz")
 }
 
 // find looks up the pod of a request; it answers the request itself if there is none.

@@ -34,6 +34,7 @@ import (
 	"hardway/nodeagent/podworker"
 	"hardway/nodeagent/podworker/compose"
 	"hardway/nodeagent/runtime"
+	"hardway/nodeagent/serve/auth"
 	"hardway/shared/daemon"
 )
 
@@ -108,7 +109,7 @@ func fixture(t *testing.T) (*httptest.Server, one, string) {
 			t.Fatal(err)
 		}
 	}
-	handler := Handler(Options{Node: "n1", Pods: o, Runtime: echo{}, LogDir: logs, IdleTimeout: time.Minute, Config: map[string]any{"port": 10250},
+	handler := Handler(Options{Node: "n1", Auth: auth.Options{Callers: []string{"kube-apiserver-kubelet-client", "kubernetes"}}, Pods: o, Runtime: echo{}, LogDir: logs, IdleTimeout: time.Minute, Config: map[string]any{"port": 10250},
 		Health: daemon.NewHealth(), Registry: prometheus.NewRegistry(), Log: zap.NewNop()})
 	// The handler sees a verified certificate, as behind the real listener.
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -15,6 +15,7 @@ import (
 	"hardway/nodeagent/node"
 	"hardway/nodeagent/plan"
 	"hardway/nodeagent/podsource/fields"
+	"hardway/nodeagent/podworker"
 	"hardway/nodeagent/podworker/compose"
 	"hardway/shared/client"
 )
@@ -31,6 +32,7 @@ func (a *agent) facts(context.Context) (node.Facts, error) {
 	}
 	return node.Facts{
 		Machine: a.machine, Gauges: gauges, Reserved: a.cfg.Reserved(), MaxPods: int64(a.cfg.Kubelet.MaxPods), Name: a.cfg.Hostname,
+		Pressure: a.evict.Pressure(), Handlers: podworker.Handlers, VolumesInUse: a.volumesInUse(),
 		IPs: a.ips, Port: a.cfg.Kubelet.Port, Images: list, NotReady: *a.ready.Load(), Now: time.Now(),
 	}, nil
 }

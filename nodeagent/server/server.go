@@ -9,7 +9,6 @@ import (
 	"os"
 	"path/filepath"
 	goruntime "runtime"
-	"strings"
 	"sync/atomic"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -19,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"hardway/nodeagent/config"
+	"hardway/nodeagent/evict"
 	"hardway/nodeagent/image"
 	"hardway/nodeagent/network"
 	"hardway/nodeagent/node"
@@ -72,12 +72,15 @@ type agent struct {
 		services *client.Informer[corev1.Service]
 		node     *client.Informer[corev1.Node]
 	}
-	objects *objects.Set
-	puller  *pull.Puller
-	writer  *status.Writer
-	prober  *probe.Prober
-	workers *podworker.Workers
-	node    *node.Node
+	objects   *objects.Set
+	puller    *pull.Puller
+	evict     *evict.Evictor
+	collector *collector
+	volumeSet *volume.Set
+	writer    *status.Writer
+	prober    *probe.Prober
+	workers   *podworker.Workers
+	node      *node.Node
 }
 
 var errNoRange = errors.New("network not ready: waiting for pod CIDR")
@@ -185,12 +188,17 @@ func (a *agent) build() error {
 			func(l *corev1.SecretList) ([]corev1.Secret, string) { return l.Items, l.ResourceVersion }}, "secrets", changed, log),
 	}
 	exec := execs{a.runtime}
+	a.volumeSet, a.collector = a.volumes(), &collector{agent: a}
+	var err error
+	if a.evict, err = a.evictor(); err != nil {
+		return &daemon.ConfigError{Err: err}
+	}
 	a.puller = pull.New(a.images, int(*cfg.Kubelet.MaxParallelImagePulls))
 	a.prober = probe.New(exec.probe, a.note, func(uid types.UID) { a.workers.Wake(uid) }, log.Named("probe"))
 	a.writer = status.NewWriter(a.patchStatus, func(uid types.UID, st corev1.PodStatus) { a.workers.Stored(uid, st) }, log.Named("status"))
 	a.workers = podworker.New(podworker.Deps{
-		Runtime: a.runtime, Exec: exec.run, Volumes: a.volumes(), Objects: a.objects,
-		Puller: a.puller, Handler: a.handler, Image: a.images.Get, Prober: a.prober, Status: a.writer,
+		Runtime: a.runtime, Exec: exec.run, Volumes: a.volumeSet, Objects: a.objects,
+		Puller: a.puller, Handler: a.handler, Pressure: a.evict.Pressure, Image: a.images.Get, Prober: a.prober, Status: a.writer,
 		Delete: a.deletePod, Note: a.note, HostIPs: a.ips, Node: a.composeNode, Object: a.object, Services: a.services, Settings: a.settings,
 		UnsafeSysctls: cfg.Kubelet.AllowedUnsafeSysctls, LinksDir: cfg.LinksDir(), Log: log.Named("pod"),
 		Metrics: podworker.NewMetrics(a.reg), Starts: max(4, 2*goruntime.NumCPU()),
@@ -258,7 +266,7 @@ func (a *agent) listen(g *daemon.Group) error {
 	}
 	h := serve.Handler(serve.Options{
 		Node: a.cfg.Hostname, Pods: a.workers, Runtime: a.runtime, LogDir: k.PodLogsDir, IdleTimeout: k.StreamingConnectionIdleTimeout.Duration,
-		AnyClient: strings.EqualFold(string(k.Authorization.Mode), "AlwaysAllow"), Config: k, Health: a.health, Registry: a.reg, Log: a.log.Named("serve"),
+		Auth: a.authOptions(), Config: k, Health: a.health, Registry: a.reg, Log: a.log.Named("serve"),
 	})
 	g.Add("serve", func(ctx context.Context) error { return daemon.Serve(ctx, l, tls, h, a.log.Named("serve")) })
 	return nil
@@ -275,6 +283,9 @@ func (a *agent) runPods(ctx context.Context) error {
 	var g daemon.Group
 	g.Add("workers", a.workers.Run)
 	g.Add("source", source.Run)
+	g.Add("evict", a.evict.Run)
+	g.Add("images", a.collector.run)
+	g.Add("cgroups", a.runCgroups)
 	g.Add("observer", observe.New(a.runtime, a.workers, a.log.Named("observe"), a.reg).Run)
 	return g.Run(ctx)
 }

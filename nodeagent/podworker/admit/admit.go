@@ -14,21 +14,23 @@ import (
 	"k8s.io/component-helpers/resource"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 
+	"hardway/nodeagent/evict"
 	"hardway/nodeagent/plan"
+	"hardway/nodeagent/podsource/fields"
 )
 
 // Node is what pods are measured against.
 type Node struct {
 	Object        *corev1.Node
-	Pods          []*corev1.Pod // that run here already
-	UnsafeSysctls []string      // names, or prefixes ending in *, that the operator allows
-	CheckVolumes  func(*corev1.Pod) error
+	Pods          []*corev1.Pod                     // that run here already
+	UnsafeSysctls []string                          // names, or prefixes ending in *, that the operator allows
+	Pressure      map[corev1.NodeConditionType]bool // what the node is short of
 }
 
 // Check returns why the pod cannot run here, nil if it can.
 func Check(pod *corev1.Pod, n Node) *plan.Failure {
 	for _, rule := range []func(*corev1.Pod, Node) *plan.Failure{
-		operatingSystem, sysctls, affinity, ports, Resources,
+		operatingSystem, sysctls, pressure, affinity, ports, Resources,
 	} {
 		if f := rule(pod, n); f != nil {
 			return f
@@ -81,6 +83,25 @@ func sysctls(pod *corev1.Pod, n Node) *plan.Failure {
 		}
 	}
 	return nil
+}
+
+// pressure keeps pods out that would be the first to be evicted again. Those that the cluster needs come in.
+func pressure(pod *corev1.Pod, n Node) *plan.Failure {
+	if len(n.Pressure) == 0 || evict.Critical(pod) {
+		return nil
+	}
+	memoryOnly := n.Pressure[corev1.NodeMemoryPressure] && len(n.Pressure) == 1
+	if memoryOnly && (fields.QOSClass(pod) != corev1.PodQOSBestEffort || toleratesMemoryPressure(pod)) {
+		return nil
+	}
+	return &plan.Failure{Reason: "Evicted", Message: fmt.Sprintf("The node had condition: %v. ", slices.Sorted(maps.Keys(n.Pressure)))}
+}
+
+func toleratesMemoryPressure(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Spec.Tolerations, func(t corev1.Toleration) bool {
+		return (t.Key == corev1.TaintNodeMemoryPressure || t.Key == "" && t.Operator == corev1.TolerationOpExists) &&
+			(t.Effect == "" || t.Effect == corev1.TaintEffectNoSchedule)
+	})
 }
 
 func affinity(pod *corev1.Pod, n Node) *plan.Failure {

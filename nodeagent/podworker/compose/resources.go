@@ -51,7 +51,7 @@ func PodResources(pod *corev1.Pod, node Node) runtime.Resources {
 		cpuLimited = cpuLimited || !r.Limits.Cpu().IsZero()
 		memoryLimited = memoryLimited || !r.Limits.Memory().IsZero()
 	}
-	out := runtime.Resources{CPUShares: shares(requests.Cpu().MilliValue()), PidsLimit: node.PidsLimit}
+	out := runtime.Resources{CPUShares: Shares(requests.Cpu().MilliValue()), PidsLimit: node.PidsLimit}
 	if cpuLimited {
 		setQuota(&out, limits.Cpu().MilliValue(), node)
 	}
@@ -70,7 +70,7 @@ func ContainerResources(pod *corev1.Pod, c *corev1.Container, node Node) runtime
 		}
 	}
 	out := runtime.Resources{
-		CPUShares: shares(request), MemoryLimit: c.Resources.Limits.Memory().Value(),
+		CPUShares: Shares(request), MemoryLimit: c.Resources.Limits.Memory().Value(),
 		OOMScoreAdj: oomScoreAdj(pod, c, node.MemoryCapacity),
 	}
 	setQuota(&out, limit, node)
@@ -85,7 +85,8 @@ func setQuota(r *runtime.Resources, milli int64, node Node) {
 	r.CPUQuota = max(milli*int64(node.CPUPeriod)/milliPerCPU, minQuota)
 }
 
-func shares(milli int64) uint64 {
+// Shares is the weight of so many thousandths of a CPU, in the scale of cgroup v1.
+func Shares(milli int64) uint64 {
 	return uint64(min(max(milli*sharesPerCPU/milliPerCPU, minShares), maxShares))
 }
 
