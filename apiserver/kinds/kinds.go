@@ -5,6 +5,7 @@ package kinds
 import (
 	"k8s.io/apimachinery/pkg/runtime"
 
+	"hardway/apiserver/kinds/admissionregistration"
 	"hardway/apiserver/kinds/apps"
 	"hardway/apiserver/kinds/authentication"
 	"hardway/apiserver/kinds/authorization"
@@ -14,7 +15,10 @@ import (
 	"hardway/apiserver/kinds/coordination"
 	"hardway/apiserver/kinds/core"
 	"hardway/apiserver/kinds/discovery"
+	"hardway/apiserver/kinds/dra"
+	"hardway/apiserver/kinds/flowcontrol"
 	"hardway/apiserver/kinds/networking"
+	"hardway/apiserver/kinds/node"
 	"hardway/apiserver/kinds/policy"
 	"hardway/apiserver/kinds/rbac"
 	"hardway/apiserver/kinds/scheduling"
@@ -41,6 +45,10 @@ func All() []*resource.Kind {
 		core.Secret,
 		core.Service,
 		core.ServiceAccount,
+		admissionregistration.MutatingWebhookConfiguration,
+		admissionregistration.ValidatingAdmissionPolicy,
+		admissionregistration.ValidatingAdmissionPolicyBinding,
+		admissionregistration.ValidatingWebhookConfiguration,
 		apps.ControllerRevision,
 		apps.DaemonSet,
 		apps.Deployment,
@@ -56,13 +64,23 @@ func All() []*resource.Kind {
 		certificates.CertificateSigningRequest,
 		coordination.Lease,
 		discovery.EndpointSlice,
+		flowcontrol.FlowSchema,
+		flowcontrol.PriorityLevelConfiguration,
 		networking.IPAddress,
+		networking.Ingress,
+		networking.IngressClass,
+		networking.NetworkPolicy,
 		networking.ServiceCIDR,
+		node.RuntimeClass,
 		policy.PodDisruptionBudget,
 		rbac.ClusterRole,
 		rbac.ClusterRoleBinding,
 		rbac.Role,
 		rbac.RoleBinding,
+		dra.DeviceClass,
+		dra.ResourceClaim,
+		dra.ResourceClaimTemplate,
+		dra.ResourceSlice,
 		scheduling.PriorityClass,
 		storage.CSIDriver,
 		storage.CSINode,

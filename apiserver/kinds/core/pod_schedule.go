@@ -251,6 +251,11 @@ func spread(constraints []corev1.TopologySpreadConstraint, path *field.Path) fie
 	return errs
 }
 
+// ValidateTolerations returns what is wrong with tolerations.
+func ValidateTolerations(list []corev1.Toleration, path *field.Path) field.ErrorList {
+	return tolerations(list, path)
+}
+
 func tolerations(list []corev1.Toleration, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
 	for i, t := range list {

@@ -87,6 +87,14 @@ func ValidateContainerResourceName(name corev1.ResourceName, path *field.Path) f
 	return validateContainerResource(name, path)
 }
 
+// ValidateContainerResources returns what is wrong with the requests and limits of a container.
+func ValidateContainerResources(r *corev1.ResourceRequirements, path *field.Path) field.ErrorList {
+	return validateResources(r, validateContainerResource, path)
+}
+
+// RoundToMilli rounds quantities up to a thousandth, the smallest unit the API keeps.
+func RoundToMilli(list corev1.ResourceList) { roundToMilli(list) }
+
 // validatePodResource wants the name of a resource that a pod as a whole can ask for.
 func validatePodResource(name corev1.ResourceName, path *field.Path) field.ErrorList {
 	if errs := check.Each(path, name, validation.IsQualifiedName(string(name))); len(errs) > 0 {

@@ -15,7 +15,10 @@ import (
 	"hardway/apiserver/resource"
 )
 
-const immutable = "field is immutable"
+const (
+	group, version = "networking.k8s.io", "v1"
+	immutable      = "field is immutable"
+)
 
 // IPAddress says which Service has an address. It is named after the address; the allocator makes and removes it.
 var IPAddress = resource.Define(scheme.Types, resource.Spec[networkingv1.IPAddress]{

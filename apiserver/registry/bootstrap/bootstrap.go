@@ -9,12 +9,14 @@ import (
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"hardway/apiserver/kinds/flowcontrol"
 	"hardway/apiserver/kinds/scheduling"
 	"hardway/apiserver/registry"
 	"hardway/apiserver/resource"
@@ -48,7 +50,7 @@ type Options struct {
 // retryInterval is the time between attempts while something fails.
 const retryInterval = 500 * time.Millisecond
 
-// Once makes what is missing of namespaces, priority classes, service range and Service.
+// Once makes what is missing of namespaces, priority classes and levels, service range and Service.
 func Once(ctx context.Context, o Options) error {
 	for _, name := range namespaces {
 		ns := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
@@ -58,6 +60,15 @@ func Once(ctx context.Context, o Options) error {
 	}
 	for _, class := range scheduling.SystemClasses() {
 		if err := o.ensure(ctx, scheduling.PriorityClass.GroupResource(), class); err != nil {
+			return err
+		}
+	}
+	for _, obj := range flowcontrol.Objects() {
+		kind := flowcontrol.FlowSchema
+		if _, level := obj.(*flowcontrolv1.PriorityLevelConfiguration); level {
+			kind = flowcontrol.PriorityLevelConfiguration
+		}
+		if err := o.ensure(ctx, kind.GroupResource(), obj); err != nil {
 			return err
 		}
 	}
