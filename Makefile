@@ -19,7 +19,7 @@ ldflags    := -s -w -X hardway/shared/version.Hardway=$(version) \
 # seccomp: the node agent filters system calls (libseccomp, cgo). The others have no C in them and so are static.
 tags       := seccomp,netgo,osusergo
 
-.PHONY: help up down import build test test-unit test-e2e check deps clean
+.PHONY: help up down import build dist test test-hardway test-unit test-e2e check deps clean
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -58,5 +58,17 @@ test-e2e: build # against a cluster that the tests bring up and take down
 	@[ "$$(id -u)" = 0 ] || { echo "make test: the end-to-end tests need root: run 'sudo make test'" >&2; exit 1; }
 	$(GO) test -trimpath -count=1 -timeout 15m -tags $(tags),e2e ./test/e2e/...
 
+dist: build ## tarball, Debian packages, checksums and SBOM in .hardway/dist
+	@scripts/dist.sh '$(version)' '$(kubernetes)'
+
+# Machines of a test live and end in namespaces of their own.
+lab := unshare --mount --net --pid --fork --kill-child --mount-proc env HARDWAY_LAB=$(build)/machines HARDWAY_PAGE=$(CURDIR)/docs/the-hard-way.md
+
+test-hardway: dist ## the guide of docs/the-hard-way.md, followed on machines with systemd (as root)
+	@test/machines/base.sh $(build)/machines/base
+	@$(GO) test -trimpath -c -tags hardway -o $(build)/build/hardway.test ./test/hardway
+	@rm -rf $(build)/machines/run*
+	@$(lab) HARDWAY_TARBALL=$$(echo $(build)/dist/*.tar.gz) $(build)/build/hardway.test -test.v -test.timeout 20m -test.run TheHardWay
+
 check: ## everything that can be said without running it
-	@scripts/check.sh $(modules)
+	@scripts/check-source.sh $(modules)

@@ -11,7 +11,7 @@
 #   --ca-days N        lifetime of the CA (default 3650)
 #
 # A certificate that is there is kept, unless it expires within 30 days, comes from another CA, or no longer names
-# what it should: then it is made anew (daemons read their files again by themselves). The CA and the service-account
+# what it should: then it is made anew (daemons read their files again by themselves). The CAs and the service-account
 # key are never replaced. Each NAME gives NAME.pem and NAME-key.pem.
 set -euo pipefail
 
@@ -43,31 +43,30 @@ new_key() { # FILE
   (umask 077 && openssl genpkey "${options[@]}" -out "$1" 2>/dev/null)
 }
 
-authority() {
-  [ ! -f ca.pem ] || [ ! -f ca-key.pem ] || return 0
-  [ ! -f ca.pem ] || fail "$PWD/ca.pem is there but its key is not: nothing can be signed with it"
-  new_key ca-key.pem
-  openssl req -x509 -new -key ca-key.pem -days "$ca_days" -subj /O=Kubernetes/OU=CA/CN=Kubernetes -out ca.pem \
+authority() { # NAME SUBJECT
+  [ ! -f "$1.pem" ] || [ ! -f "$1-key.pem" ] || return 0
+  [ ! -f "$1.pem" ] || fail "$PWD/$1.pem is there but its key is not: nothing can be signed with it"
+  new_key "$1-key.pem"
+  openssl req -x509 -new -key "$1-key.pem" -days "$ca_days" -subj "$2" -out "$1.pem" \
     -addext basicConstraints=critical,CA:TRUE -addext keyUsage=critical,keyCertSign,cRLSign
-  echo "certs: new CA"
+  echo "certs: new CA $1"
 }
 
-# alternative_names prints what a certificate names, written as openssl takes it: IP:10.0.0.1,DNS:node
-alternative_names() { # FILE
-  openssl x509 -in "$1" -noout -ext subjectAltName 2>/dev/null | sed -n '2{s/^ *//;s/IP Address:/IP:/g;s/, /,/g;p}'
-}
-
-good() { # NAME SUBJECT NAMES
+good() { # NAME SUBJECT NAMES CA
+  local text names=''
   [ -f "$1.pem" ] && [ -f "$1-key.pem" ] || return 1
-  openssl x509 -in "$1.pem" -noout -checkend "$renew_seconds" >/dev/null || return 1
-  [ "$(openssl x509 -in "$1.pem" -noout -subject -nameopt compat)" = "subject=$2" ] || return 1
-  [ "$(alternative_names "$1.pem")" = "$3" ] || return 1
-  openssl verify -CAfile ca.pem "$1.pem" >/dev/null 2>&1
+  text=$(openssl x509 -in "$1.pem" -noout -checkend "$renew_seconds" -subject -nameopt compat -ext subjectAltName 2>/dev/null) || return 1
+  [[ $'\n'$text$'\n' = *$'\n'"subject=$2"$'\n'* ]] || return 1
+  if [[ $text = *'Alternative Name:'* ]]; then # written as openssl takes it: IP:10.0.0.1,DNS:node
+    names=${text#*Alternative Name:*$'\n'} names=${names%%$'\n'*} names=${names// /} names=${names//IPAddress:/IP:}
+  fi
+  [ "$names" = "$3" ] || return 1
+  openssl verify -CAfile "$4.pem" "$1.pem" >/dev/null 2>&1
 }
 
-certificate() { # NAME SUBJECT USAGE [NAMES]
-  local name=$1 subject=$2 usage=$3 names=${4:-} key_usage=digitalSignature
-  good "$name" "$subject" "$names" && return
+certificate() { # NAME SUBJECT USAGE [NAMES [CA]]
+  local name=$1 subject=$2 usage=$3 names=${4:-} ca=${5:-ca} key_usage=digitalSignature
+  good "$name" "$subject" "$names" "$ca" && return
   [ "$key" = ecdsa ] || key_usage+=,keyEncipherment
   new_key "$name-key.pem.new"
   {
@@ -77,7 +76,7 @@ certificate() { # NAME SUBJECT USAGE [NAMES]
     [ -z "$names" ] || echo "subjectAltName=$names"
   } >"$name.ext"
   openssl req -new -key "$name-key.pem.new" -subj "$subject" |
-    openssl x509 -req -CA ca.pem -CAkey ca-key.pem -set_serial "0x$(openssl rand -hex 16)" -days "$days" \
+    openssl x509 -req -CA "$ca.pem" -CAkey "$ca-key.pem" -set_serial "0x$(openssl rand -hex 16)" -days "$days" \
       -extfile "$name.ext" -out "$name.pem.new" 2>/dev/null
   rm "$name.ext"
   mv "$name-key.pem.new" "$name-key.pem"
@@ -91,7 +90,7 @@ alternative_name() { # ADDRESS: as openssl writes it
 
 make_all() {
   local client=clientAuth both=serverAuth,clientAuth n a names
-  authority
+  authority ca /O=Kubernetes/OU=CA/CN=Kubernetes
   certificate admin /O=system:masters/CN=admin $client
   certificate kube-controller-manager /O=system:kube-controller-manager/CN=system:kube-controller-manager $both DNS:localhost,IP:127.0.0.1
   certificate kube-scheduler /O=system:kube-scheduler/CN=system:kube-scheduler $both DNS:localhost,IP:127.0.0.1
@@ -106,6 +105,9 @@ make_all() {
     case $n in ?*=?*) ;; *) fail "--node $n: NAME=IP is wanted" ;; esac
     certificate "${n%%=*}" "/O=system:nodes/CN=system:node:${n%%=*}" $both "DNS:${n%%=*},IP:${n#*=}"
   done
+  # What the API server shows to API servers that extend it; a CA of its own, so that no client's certificate will do.
+  authority front-proxy-ca /O=Kubernetes/OU=CA/CN=front-proxy-ca
+  certificate front-proxy-client /CN=front-proxy-client $client '' front-proxy-ca
   # A new key would make every token in use worthless, so this one is only ever made once. Its certificate is how the
   # guide hands over the public half; nobody checks its dates.
   [ -f service-account-key.pem ] || { new_key service-account-key.pem && rm -f service-account.pem; }

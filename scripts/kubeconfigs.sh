@@ -5,7 +5,8 @@
 #
 #   PKI            what certs.sh made
 #   OUT            folder for the files: NAME.kubeconfig
-#   --server URL   the API server (default https://127.0.0.1:6443)
+#   --server URL   the API server as nodes and people reach it (default https://127.0.0.1:6443)
+#   --local URL    as the scheduler and the controllers do, which run beside it (default https://127.0.0.1:6443)
 #   --node NAME    a node; may be repeated
 #
 # The files say the same as those of "kubectl config set-cluster / set-credentials / set-context / use-context" with
@@ -14,10 +15,11 @@ set -euo pipefail
 
 usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0"; exit 2; }
 
-server=https://127.0.0.1:6443 nodes=() folders=()
+server=https://127.0.0.1:6443 local=https://127.0.0.1:6443 nodes=() folders=()
 while [ $# -gt 0 ]; do
   case $1 in
     --server) server=$2; shift ;;
+    --local) local=$2; shift ;;
     --node) nodes+=("$2"); shift ;;
     -*) usage ;;
     *) folders+=("$1") ;;
@@ -27,8 +29,8 @@ done
 [ ${#folders[@]} = 2 ] || usage
 pki=${folders[0]} out=${folders[1]}
 
-kubeconfig() { # NAME USER
-  local name=$1 user=$2 text
+kubeconfig() { # NAME USER SERVER
+  local name=$1 user=$2 server=$3 text
   text=$(cat <<END
 apiVersion: v1
 kind: Config
@@ -56,9 +58,9 @@ END
 }
 
 mkdir -p "$out"
-kubeconfig admin admin
-kubeconfig kube-controller-manager system:kube-controller-manager
-kubeconfig kube-scheduler system:kube-scheduler
-kubeconfig kube-proxy system:kube-proxy
-kubeconfig hardway-dns system:hardway-dns
-for n in ${nodes[@]+"${nodes[@]}"}; do kubeconfig "$n" "system:node:$n"; done
+kubeconfig admin admin "$server"
+kubeconfig kube-controller-manager system:kube-controller-manager "$local"
+kubeconfig kube-scheduler system:kube-scheduler "$local"
+kubeconfig kube-proxy system:kube-proxy "$server"
+kubeconfig hardway-dns system:hardway-dns "$server"
+for n in ${nodes[@]+"${nodes[@]}"}; do kubeconfig "$n" "system:node:$n" "$server"; done

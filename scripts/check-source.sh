@@ -2,7 +2,7 @@
 # Everything that can be said about the source without running it. All checks run; the exit status tells whether one
 # failed.
 #
-#   check.sh MODULE...      (ONLY="gofmt vet": only these)
+#   check-source.sh MODULE...      (ONLY="gofmt vet": only these)
 set -uo pipefail
 . "$(dirname "$0")/lib.sh"
 cd "$root"
