@@ -1,0 +1,52 @@
+package hardway
+
+import (
+	"os"
+	"reflect"
+	"strings"
+	"testing"
+)
+
+func TestBlocks(t *testing.T) {
+	const page = "# x\n| `a` `b` | 10.0.0.1, .2 | c |\n```sh a b\none\ntwo\n```\ntext\n```sh a\nthree\n```\n"
+	got, err := blocks(page)
+	want := []block{{3, []string{"a", "b"}, "one\ntwo\n"}, {8, []string{"a"}, "three\n"}}
+	if err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v", got, err)
+	}
+	addresses, err := hosts(page)
+	if err != nil || !reflect.DeepEqual(addresses, map[string]string{"a": "10.0.0.1", "b": "10.0.0.2"}) {
+		t.Errorf("%v, %v", addresses, err)
+	}
+	for _, bad := range []string{"```\nx\n```\n", "```sh\nx\n```\n", "```sh a\nx\n"} {
+		if _, err := blocks(bad); err == nil {
+			t.Errorf("%q is taken for good", bad)
+		}
+	}
+}
+
+// TestPage keeps the page such that the slow test can follow it.
+func TestPage(t *testing.T) {
+	text, err := os.ReadFile("../../docs/the-hard-way.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	steps, err := blocks(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	known, err := hosts(string(text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, step := range steps {
+		for _, name := range step.machines {
+			if known[name] == "" {
+				t.Errorf("line %d: machine %s is not in the table", step.line, name)
+			}
+		}
+	}
+	if len(steps) < 10 || !strings.Contains(string(text), "install-controller.sh") {
+		t.Errorf("only %d blocks", len(steps))
+	}
+}
