@@ -93,7 +93,7 @@ func follow(t *testing.T, lab map[string]*machines.Machine, step block) {
 	}
 	begin := time.Now()
 	each(t, chosen, func(ctx context.Context, m *machines.Machine) error {
-		ctx, cancel := context.WithTimeout(ctx, 3*time.Minute)
+		ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 		defer cancel()
 		out, err := m.Run(ctx, step.script)
 		if err != nil {

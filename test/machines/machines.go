@@ -121,7 +121,7 @@ func (m *Machine) Start(ctx context.Context) error {
 }
 
 func (m *Machine) booted(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	ctx, cancel := context.WithTimeout(ctx, 5*time.Minute)
 	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
@@ -137,10 +137,18 @@ func (m *Machine) booted(ctx context.Context) error {
 		if m.init, last = m.child(); last != nil {
 			continue
 		}
-		if _, last = m.Run(ctx, "systemctl is-active -q multi-user.target && hostname -I | grep -q ."); last == nil {
+		if last = m.up(ctx); last == nil {
 			return nil
 		}
 	}
+}
+
+// up fails while the machine still boots; systemd does not answer at every moment of that.
+func (m *Machine) up(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 20*time.Second)
+	defer cancel()
+	_, err := m.Run(ctx, "systemctl is-active -q multi-user.target && hostname -I | grep -q .")
+	return err
 }
 
 // child finds process 1 of the machine: the child of nspawn.
