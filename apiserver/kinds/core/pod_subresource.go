@@ -40,6 +40,13 @@ func podSubresources() []resource.Subresource {
 				return validateEphemeralUpdate(obj.(*corev1.Pod), old.(*corev1.Pod))
 			},
 		},
+		{
+			Name: "resize", Kind: v1.WithKind("Pod"), Verbs: []string{"get", "patch", "update"},
+			New:      func() runtime.Object { return &corev1.Pod{} },
+			Read:     func(parent resource.Object) (runtime.Object, error) { return parent, nil },
+			Write:    resizePod,
+			Validate: validateResize,
+		},
 		{Name: "log", Kind: v1.WithKind("Pod"), Verbs: []string{"get"}},
 		{Name: "exec", Kind: v1.WithKind("PodExecOptions"), Verbs: []string{"create", "get"}},
 		{Name: "attach", Kind: v1.WithKind("PodAttachOptions"), Verbs: []string{"create", "get"}},

@@ -8,6 +8,7 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
+	apiresource "k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
@@ -210,11 +211,8 @@ func TestGatedPodSaysSo(t *testing.T) {
 }
 
 func TestWhatIsNotSupportedIsRefused(t *testing.T) {
-	claim, yes := "c", true
+	yes := true
 	for want, change := range map[string]func(*corev1.PodSpec){
-		"spec.resourceClaims: Forbidden: dynamic resource allocation is not supported": func(s *corev1.PodSpec) {
-			s.ResourceClaims = []corev1.PodResourceClaim{{Name: "c", ResourceClaimName: &claim}}
-		},
 		"spec.os.name: Forbidden: Windows pods are not supported": func(s *corev1.PodSpec) { s.OS = &corev1.PodOS{Name: corev1.Windows} },
 		"spec.containers[0].securityContext.windowsOptions: Forbidden: Windows pods are not supported": func(s *corev1.PodSpec) {
 			s.Containers[0].SecurityContext = &corev1.SecurityContext{WindowsOptions: &corev1.WindowsSecurityContextOptions{HostProcess: &yes}}
@@ -319,3 +317,37 @@ func TestNamespaceGoesInTwoSteps(t *testing.T) {
 		t.Error("kept without finalizers")
 	}
 }
+
+func TestResize(t *testing.T) {
+	old := pending()
+	old.Spec.Containers[0].Resources.Requests = corev1.ResourceList{corev1.ResourceCPU: quantity("1"), corev1.ResourceMemory: quantity("1Gi")}
+	for name, tc := range map[string]struct {
+		change func(*corev1.Pod)
+		want   string // part of the only error, empty: none
+	}{
+		"more":          {func(p *corev1.Pod) { p.Spec.Containers[0].Resources.Requests[corev1.ResourceCPU] = quantity("2") }, ""},
+		"image is kept": {func(p *corev1.Pod) { p.Spec.Containers[0].Image = "other" }, ""},
+		"removed":       {func(p *corev1.Pod) { delete(p.Spec.Containers[0].Resources.Requests, corev1.ResourceCPU) }, "cannot be removed"},
+		"renamed":       {func(p *corev1.Pod) { p.Spec.Containers[0].Name = "other" }, "renamed or reordered"},
+		"another resource": {func(p *corev1.Pod) {
+			p.Spec.Containers[0].Resources.Requests[corev1.ResourceEphemeralStorage] = quantity("1Gi")
+		}, "only cpu and memory"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			now, wish := old.DeepCopy(), old.DeepCopy()
+			tc.change(wish)
+			if err := resizePod(t.Context(), now, wish); err != nil {
+				t.Fatal(err)
+			}
+			if now.Spec.Containers[0].Image != old.Spec.Containers[0].Image {
+				t.Error("the image changed")
+			}
+			errs := validateResize(now, old)
+			if tc.want == "" && len(errs) > 0 || tc.want != "" && (len(errs) != 1 || !strings.Contains(errs[0].Error(), tc.want)) {
+				t.Errorf("errors %v", errs)
+			}
+		})
+	}
+}
+
+func quantity(s string) apiresource.Quantity { return apiresource.MustParse(s) }

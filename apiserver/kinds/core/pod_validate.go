@@ -3,6 +3,7 @@ package core
 import (
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -139,9 +140,7 @@ func (c *podCheck) all(path *field.Path) field.ErrorList {
 // unsupported names what this cluster has nobody to act on. Differs from upstream, which takes these fields along.
 func (c *podCheck) unsupported(path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	if len(c.spec.ResourceClaims) > 0 {
-		errs = append(errs, field.Forbidden(path.Child("resourceClaims"), "dynamic resource allocation is not supported"))
-	}
+	errs = append(errs, c.claims(path.Child("resourceClaims"))...)
 	if c.spec.SchedulingGroup != nil {
 		errs = append(errs, field.Forbidden(path.Child("schedulingGroup"), "pod groups are not supported"))
 	}
@@ -164,10 +163,41 @@ func (c *podCheck) unsupported(path *field.Path) field.ErrorList {
 		if ct.SecurityContext != nil {
 			windows(ct.SecurityContext.WindowsOptions, at)
 		}
-		if len(ct.Resources.Claims) > 0 {
-			errs = append(errs, field.Forbidden(at.Child("resources", "claims"), "dynamic resource allocation is not supported"))
+		for i, claim := range ct.Resources.Claims {
+			if !slices.ContainsFunc(c.spec.ResourceClaims, func(p corev1.PodResourceClaim) bool { return p.Name == claim.Name }) {
+				errs = append(errs, field.NotFound(at.Child("resources", "claims").Index(i), claim.Name))
+			}
 		}
 	})
+	return errs
+}
+
+// claims checks the claims to devices that a pod refers to.
+func (c *podCheck) claims(path *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	seen := map[string]bool{}
+	for i, claim := range c.spec.ResourceClaims {
+		at := path.Index(i)
+		switch {
+		case claim.Name == "":
+			errs = append(errs, field.Required(at.Child("name"), ""))
+		case seen[claim.Name]:
+			errs = append(errs, field.Duplicate(at.Child("name"), claim.Name))
+		default:
+			errs = append(errs, check.DNSLabel(claim.Name, at.Child("name"))...)
+		}
+		seen[claim.Name] = true
+		switch by, from := claim.ResourceClaimName, claim.ResourceClaimTemplateName; {
+		case by != nil && from != nil:
+			errs = append(errs, field.Invalid(at, claim, "at most one of `resourceClaimName` or `resourceClaimTemplateName` may be specified"))
+		case by != nil:
+			errs = append(errs, check.Subdomain(*by, at.Child("resourceClaimName"))...)
+		case from != nil:
+			errs = append(errs, check.Subdomain(*from, at.Child("resourceClaimTemplateName"))...)
+		default:
+			errs = append(errs, field.Invalid(at, claim, "must specify one of: `resourceClaimName`, `resourceClaimTemplateName`"))
+		}
+	}
 	return errs
 }
 
