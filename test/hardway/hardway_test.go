@@ -30,6 +30,11 @@ func TestTheHardWay(t *testing.T) {
 	if err := lab["client"].Copy(tarball, filepath.Join("/root", filepath.Base(tarball))); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() {
+		if t.Failed() {
+			explain(t, lab)
+		}
+	})
 	begin := time.Now()
 	for _, step := range steps {
 		follow(t, lab, step)
@@ -97,8 +102,6 @@ func follow(t *testing.T, lab map[string]*machines.Machine, step block) {
 		defer cancel()
 		out, err := m.Run(ctx, step.script)
 		if err != nil {
-			logs, _ := m.Run(t.Context(), "journalctl -q --no-pager -n 40 -o cat -u 'hardway-*'; systemctl --no-pager --failed")
-			t.Logf("journal of %s:\n%s", m.Name, logs)
 			return err
 		}
 		if testing.Verbose() {
@@ -108,6 +111,23 @@ func follow(t *testing.T, lab map[string]*machines.Machine, step block) {
 	})
 	first, _, _ := strings.Cut(step.script, "\n")
 	t.Logf("line %d, %s: %.1f s: %s", step.line, strings.Join(step.machines, " "), time.Since(begin).Seconds(), first)
+}
+
+// explain shows what a person would look at after a failure. With HARDWAY_KEEP=1 the machines stay for a quarter of an hour.
+func explain(t *testing.T, lab map[string]*machines.Machine) {
+	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+	defer cancel()
+	for name, m := range lab {
+		script := "for u in /etc/systemd/system/hardway-*.service; do journalctl -q --no-pager -n 15 -o cat -u $(basename $u); done"
+		if name == "client" {
+			script = "kubectl get pods -A -o wide; kubectl get events -A | tail -30"
+		}
+		out, _ := m.Run(ctx, script)
+		t.Logf("%s:\n%s", name, out)
+	}
+	if os.Getenv("HARDWAY_KEEP") != "" {
+		<-ctx.Done()
+	}
 }
 
 // exposure asks systemd how tight the sandboxes are.
