@@ -1,6 +1,7 @@
 package discovery
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/base64"
 	"slices"
@@ -50,11 +51,23 @@ func New(kinds []*resource.Kind, address string) *Discovery {
 			d.add(served{k, named(v.Names, k.Names)})
 		}
 	}
+	// A word without a group means the first that has it: the group that everything once began in comes last.
+	slices.SortStableFunc(d.groups, func(a, b group) int { return cmp.Compare(boolInt(a.name == firstGroup), boolInt(b.name == firstGroup)) })
 	for i, core := range []bool{true, false} {
 		d.v2[i] = sync.OnceValues(func() (*Document, error) { return d.aggregate(core, "v2") })
 		d.v2beta1[i] = sync.OnceValues(func() (*Document, error) { return d.aggregate(core, "v2beta1") })
 	}
 	return d
+}
+
+// firstGroup is where most kinds lived before they had groups of their own.
+const firstGroup = "extensions"
+
+func boolInt(b bool) int {
+	if b {
+		return 1
+	}
+	return 0
 }
 
 // named fills what a further version leaves out from the stored one's names.

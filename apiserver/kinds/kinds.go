@@ -3,6 +3,9 @@
 package kinds
 
 import (
+	"slices"
+	"sync"
+
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"hardway/apiserver/kinds/admissionregistration"
@@ -17,6 +20,7 @@ import (
 	"hardway/apiserver/kinds/discovery"
 	"hardway/apiserver/kinds/dra"
 	"hardway/apiserver/kinds/flowcontrol"
+	"hardway/apiserver/kinds/legacy"
 	"hardway/apiserver/kinds/networking"
 	"hardway/apiserver/kinds/node"
 	"hardway/apiserver/kinds/policy"
@@ -28,8 +32,10 @@ import (
 )
 
 // All returns the served kinds, in the order in which discovery shows them. The kinds are shared: read only.
-func All() []*resource.Kind {
-	return []*resource.Kind{
+func All() []*resource.Kind { return slices.Clone(all()) }
+
+var all = sync.OnceValue(func() []*resource.Kind {
+	return legacy.Add([]*resource.Kind{
 		core.ConfigMap,
 		core.Endpoints,
 		core.Event,
@@ -88,8 +94,8 @@ func All() []*resource.Kind {
 		storage.StorageClass,
 		storage.VolumeAttachment,
 		storage.VolumeAttributesClass,
-	}
-}
+	})
+})
 
 // Scheme knows the Go types of all kinds and of what their subresources speak. It is shared: read only.
 func Scheme() *runtime.Scheme { return scheme.Types }

@@ -26,6 +26,8 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+
+	"hardway/apiserver/kinds/legacy"
 )
 
 // Types is the scheme of all served types. It is filled when the program starts and only read afterwards.
@@ -55,6 +57,7 @@ func New() *runtime.Scheme {
 		resourcev1.AddToScheme,
 		schedulingv1.AddToScheme,
 		storagev1.AddToScheme,
+		legacy.Types,
 	} {
 		if err := add(s); err != nil {
 			panic(err)
