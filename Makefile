@@ -19,7 +19,7 @@ ldflags    := -s -w -X hardway/shared/version.Hardway=$(version) \
 # seccomp: the node agent filters system calls (libseccomp, cgo). The others have no C in them and so are static.
 tags       := seccomp,netgo,osusergo
 
-.PHONY: help up down import build dist test test-hardway test-unit test-e2e check deps clean
+.PHONY: help up down import build dist test test-hardway test-unit test-e2e check deps clean conformance
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -69,6 +69,9 @@ test-hardway: dist ## the guide of docs/the-hard-way.md, followed on machines wi
 	@$(GO) test -trimpath -c -tags hardway -o $(build)/build/hardway.test ./test/hardway
 	@rm -rf $(build)/machines/run*
 	@$(lab) HARDWAY_TARBALL=$$(echo $(build)/dist/*.tar.gz) $(build)/build/hardway.test -test.v -test.timeout 20m -test.run TheHardWay
+
+conformance: ## [FOCUS=regex] [AREA=name] [PARALLEL=n] upstream's conformance suite, on two nodes (as root)
+	@AREA='$(AREA)' PARALLEL='$(PARALLEL)' test/conformance/run.sh '$(FOCUS)'
 
 check: ## everything that can be said without running it
 	@scripts/check-source.sh $(modules)
