@@ -82,7 +82,11 @@ type Task struct {
 func (b *Binder) Bind(ctx context.Context, t Task, done func(error)) {
 	if t.waits() { // perhaps for minutes, so not in a slot
 		b.flying.Go(func() {
-			if err := t.prepare(ctx); err != nil {
+			err := t.prepare(ctx)
+			if err == nil && ctx.Err() != nil {
+				err = ErrStale // the lead was lost meanwhile
+			}
+			if err != nil {
 				b.refused(t, err)
 				done(err)
 				return
@@ -121,7 +125,7 @@ func (b *Binder) refused(t Task, err error) {
 // waits says whether a plugin has something to do before the binding.
 func (t *Task) waits() bool {
 	for _, p := range t.Profile.PreBind {
-		if t.State(p.Name()) != nil {
+		if state := t.State(p.Name()); state != nil && p.Waits(state) {
 			return true
 		}
 	}
@@ -131,7 +135,7 @@ func (t *Task) waits() bool {
 func (t *Task) prepare(ctx context.Context) error {
 	for _, p := range t.Profile.PreBind {
 		state := t.State(p.Name())
-		if state == nil {
+		if state == nil || !p.Waits(state) {
 			continue
 		}
 		if err := p.PreBind(ctx, state, t.Pod, t.Node); err != nil {

@@ -38,7 +38,9 @@ func (c *Cycle) Misses(pod *framework.Pod, most int) (out []Miss) {
 		}
 		out = append(out, Miss{Node: n.Name, Reasons: e.against(pod, n)})
 	}
-	slices.SortFunc(out, func(a, b Miss) int { return cmp.Or(cmp.Compare(len(a.Reasons), len(b.Reasons)), cmp.Compare(a.Node, b.Node)) })
+	slices.SortFunc(out, func(a, b Miss) int {
+		return cmp.Or(cmp.Compare(len(a.Reasons), len(b.Reasons)), cmp.Compare(a.Node, b.Node))
+	})
 	return out[:min(len(out), most)]
 }
 

@@ -109,16 +109,18 @@ type Among interface {
 	Among(state any, p *Pod, feasible func(yield func(row int) bool)) (changed bool)
 }
 
-// Reserve takes note that a pod will go to a node, before the API knows, and undoes that.
+// Reserve takes note that a pod will go to a node, before the API knows, and undoes that. State is never nil.
 type Reserve interface {
 	Plugin
-	Reserve(state any, p *Pod, n *Node) *Status
-	Unreserve(state any, p *Pod, node string)
+	Reserve(v *View, state any, p *Pod, n *Node) *Status
+	Unreserve(v *View, state any, p *Pod, node string)
 }
 
 // PreBind does what must be done before a pod is bound, beside the loop. It may wait for others; ctx bounds that.
 type PreBind interface {
 	Plugin
+	// Waits says whether there is something to do at all.
+	Waits(state any) bool
 	PreBind(ctx context.Context, state any, p *Pod, node string) error
 }
 

@@ -19,13 +19,15 @@ type View struct {
 	// Nominated are the pods without a node that were promised one, by row.
 	Nominated map[int][]*Pod
 
+	Storage *Storage
+
 	// Owners finds the selector by which Services and controllers select a pod; nil when nothing is known of them.
 	Owners func(p *Pod) labels.Selector
 }
 
 // NewView is of an empty cluster.
 func NewView() *View {
-	return &View{Domains: map[string]*Domains{}, Images: map[string]int{}, Namespaces: map[string]labels.Set{}, Nominated: map[int][]*Pod{}, Ranks: map[int32]int{}}
+	return &View{Domains: map[string]*Domains{}, Images: map[string]int{}, Namespaces: map[string]labels.Set{}, Nominated: map[int][]*Pod{}, Ranks: map[int32]int{}, Storage: NewStorage()}
 }
 
 // Outranks says whether there is a pod on a node with a priority below the given one.

@@ -163,3 +163,35 @@ func TestKilledInTheMiddle(t *testing.T) {
 		}
 	}
 }
+
+// TestMakesRoom lets a critical pod evict another: the victim is told why, the pod is promised the node, and gets it when
+// the victim is gone.
+func TestMakesRoom(t *testing.T) {
+	env, api := start(t)
+	makeNode(t, api, "only", "2")
+	startScheduler(t, env)
+	makePod(t, api, "victim", "2")
+	await(t, api, "victim", "bound", bound)
+	critical := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "critical"}}
+	critical.Spec.PriorityClassName = "system-node-critical"
+	critical.Spec.Containers = []corev1.Container{{Name: "c", Image: "i", Resources: corev1.ResourceRequirements{
+		Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")},
+	}}}
+	if _, err := client.Pods.Create(t.Context(), api, critical); err != nil {
+		t.Fatal(err)
+	}
+	v := await(t, api, "victim", "on its way out", func(p *corev1.Pod) bool { return p.DeletionTimestamp != nil })
+	told := false
+	for _, c := range v.Status.Conditions {
+		told = told || c.Type == corev1.DisruptionTarget && c.Reason == corev1.PodReasonPreemptionByScheduler
+	}
+	if !told {
+		t.Errorf("the victim was not told: %v", v.Status.Conditions)
+	}
+	await(t, api, "critical", "promised the node", func(p *corev1.Pod) bool { return p.Status.NominatedNodeName == "only" })
+	zero := int64(0)
+	if err := client.Pods.Delete(t.Context(), api, "default", "victim", metav1.DeleteOptions{GracePeriodSeconds: &zero}); err != nil {
+		t.Fatal(err)
+	}
+	await(t, api, "critical", "bound", bound)
+}

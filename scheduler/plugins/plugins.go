@@ -3,12 +3,15 @@
 package plugins
 
 import (
+	"time"
+
 	policyv1 "k8s.io/api/policy/v1"
 	schedulerv1 "k8s.io/kube-scheduler/config/v1"
 
 	"hardway/scheduler/framework"
 	"hardway/scheduler/plugins/defaultbinder"
 	"hardway/scheduler/plugins/defaultpreemption"
+	"hardway/scheduler/plugins/dynamicresources"
 	"hardway/scheduler/plugins/imagelocality"
 	"hardway/scheduler/plugins/interpodaffinity"
 	"hardway/scheduler/plugins/nodeaffinity"
@@ -16,10 +19,14 @@ import (
 	"hardway/scheduler/plugins/nodeports"
 	"hardway/scheduler/plugins/noderesources"
 	"hardway/scheduler/plugins/nodeunschedulable"
+	"hardway/scheduler/plugins/nodevolumelimits"
 	"hardway/scheduler/plugins/podtopologyspread"
 	"hardway/scheduler/plugins/prioritysort"
 	"hardway/scheduler/plugins/schedulinggates"
 	"hardway/scheduler/plugins/tainttoleration"
+	"hardway/scheduler/plugins/volumebinding"
+	"hardway/scheduler/plugins/volumerestrictions"
+	"hardway/scheduler/plugins/volumezone"
 	"hardway/shared/client"
 )
 
@@ -28,6 +35,7 @@ type Needs struct {
 	Columns *framework.Columns
 	API     *client.API
 	Budgets func(namespace string) []*policyv1.PodDisruptionBudget
+	Writer  volumebinding.Writer
 }
 
 // entry is one plugin.
@@ -60,6 +68,11 @@ var all = []entry{
 		}
 		return noderesources.NewFit(n.Columns, given)
 	}},
+	{"VolumeRestrictions", 0, plain(volumerestrictions.Plugin{})},
+	{"NodeVolumeLimits", 0, plain(nodevolumelimits.Plugin{})},
+	{"VolumeBinding", 0, func(n *Needs, a *args) (framework.Plugin, error) { return binding(n, a) }},
+	{"VolumeZone", 0, plain(volumezone.Plugin{})},
+	{"DynamicResources", 0, plain(dynamicresources.Plugin{})},
 	{"PodTopologySpread", 2, func(_ *Needs, a *args) (framework.Plugin, error) { return spread(a) }},
 	{"InterPodAffinity", 2, func(_ *Needs, a *args) (framework.Plugin, error) { return affinity(a) }},
 	{"DefaultPreemption", 0, func(n *Needs, a *args) (framework.Plugin, error) { return preemption(n, a) }},
@@ -116,6 +129,21 @@ func affinity(a *args) (framework.Plugin, error) {
 		return nil, a.wrong("hardPodAffinityWeight: %d is not in 0..100", hard)
 	}
 	return interpodaffinity.Plugin{Hard: int64(hard), IgnorePreferred: given.IgnorePreferredTermsOfExistingPods}, nil
+}
+
+func binding(n *Needs, a *args) (framework.Plugin, error) {
+	seconds := int64(600)
+	given := schedulerv1.VolumeBindingArgs{BindTimeoutSeconds: &seconds}
+	if err := a.read(&given); err != nil {
+		return nil, err
+	}
+	switch {
+	case *given.BindTimeoutSeconds < 0:
+		return nil, a.wrong("bindTimeoutSeconds: %d is negative", *given.BindTimeoutSeconds)
+	case len(given.Shape) > 0:
+		return nil, a.wrong("shape: ranking nodes by their storage capacity is not supported")
+	}
+	return &volumebinding.Plugin{Writer: n.Writer, Patience: time.Duration(*given.BindTimeoutSeconds) * time.Second}, nil
 }
 
 func preemption(n *Needs, a *args) (framework.Plugin, error) {

@@ -25,7 +25,8 @@ type loop struct {
 	log     *zap.Logger
 	mail    *mailbox
 
-	leading bool // owned by the loop's goroutine
+	leading bool            // owned by the loop's goroutine
+	lease   context.Context // of the time that this process leads; owned likewise
 	synced  func() bool
 }
 
@@ -75,7 +76,7 @@ func (l *loop) run(ctx context.Context) error {
 
 // lead lets the loop decide until ctx ends and what it decided is carried out.
 func (l *loop) lead(ctx context.Context) error {
-	l.mail.post(func(time.Time) { l.leading = true })
+	l.mail.post(func(time.Time) { l.leading, l.lease = true, ctx })
 	<-ctx.Done()
 	stopped := make(chan struct{})
 	if l.mail.post(func(time.Time) { l.leading = false; close(stopped) }) {

@@ -40,7 +40,11 @@ func (l *loop) schedule(ctx context.Context, p *framework.Queued) {
 			zap.Int("feasible", decision.Feasible), zap.Int("checked", decision.Checked))
 	}
 	for i, r := range a.profile.Reserve {
-		if no := r.Reserve(decision.State(r.Name()), a.pod, decision.Node); no != nil {
+		state := decision.State(r.Name())
+		if state == nil {
+			continue
+		}
+		if no := r.Reserve(l.cluster.View, state, a.pod, decision.Node); no != nil {
 			l.unreserve(a, decision.State, node, i)
 			l.failed(ctx, a, errors.New(no.Reason), time.Now())
 			return
@@ -50,7 +54,7 @@ func (l *loop) schedule(ctx context.Context, p *framework.Queued) {
 	l.promise(a.pod, "", a.began)
 	l.changed(framework.Change{What: framework.PodPlaced, Pod: a.pod, Node: decision.Node}, a.began)
 	task := bind.Task{Pod: a.pod, Node: node, Profile: a.profile, State: decision.State, Decided: a.began}
-	l.binder.Bind(ctx, task, func(err error) {
+	l.binder.Bind(l.lease, task, func(err error) {
 		l.mail.deliver(func(t time.Time) { l.bound(ctx, a, task, err, t) })
 	})
 }
@@ -59,7 +63,9 @@ func (l *loop) schedule(ctx context.Context, p *framework.Queued) {
 func (l *loop) unreserve(a attempt, state func(string) any, node string, n int) {
 	for i := n - 1; i >= 0; i-- {
 		r := a.profile.Reserve[i]
-		r.Unreserve(state(r.Name()), a.pod, node)
+		if of := state(r.Name()); of != nil {
+			r.Unreserve(l.cluster.View, of, a.pod, node)
+		}
 	}
 }
 

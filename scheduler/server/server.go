@@ -54,7 +54,7 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	cluster := snapshot.New()
 	sources := newSources(api, log.Named("watch"))
 	var profiles []*framework.Profile
-	needs := &plugins.Needs{Columns: cluster.Columns, API: api, Budgets: sources.budgetsIn}
+	needs := &plugins.Needs{Columns: cluster.Columns, API: api, Budgets: sources.budgetsIn, Writer: volumes{api}}
 	for i := range cfg.Profiles {
 		p, err := plugins.New(&cfg.Profiles[i], needs)
 		if err != nil {
@@ -72,7 +72,9 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	var g daemon.Group
 	g.Add("watchdog", daemon.Watchdog(health))
 	if cfg.SecurePort != 0 {
-		serve, err := debugServer(cfg, daemon.DebugMux(health, reg), log)
+		mux := daemon.DebugMux(health, reg)
+		mux.Handle("GET /debug/pods/{namespace}/{name}", daemon.Trusted(http.HandlerFunc(loop.explain)))
+		serve, err := debugServer(cfg, mux, log)
 		if err != nil {
 			return err
 		}

@@ -95,6 +95,7 @@ func (s *sources) open(ctx context.Context, l *loop) {
 			l.cluster.SetNamespace(now.Name, now.Labels)
 		})
 	})
+	s.followStorage(ctx, l)
 	l.cluster.View.Owners = s.owners
 	l.synced = func() bool { return nodes.HasSynced() && pods.HasSynced() && namespaces.HasSynced() }
 }
