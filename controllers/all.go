@@ -13,6 +13,7 @@ import (
 	"hardway/controllers/service/endpoints"
 	"hardway/controllers/service/endpointslice"
 	"hardway/controllers/service/mirroring"
+	"hardway/controllers/workload/cronjob"
 	"hardway/controllers/workload/daemonset"
 	"hardway/controllers/workload/deployment"
 	"hardway/controllers/workload/job"
@@ -67,6 +68,11 @@ func all() []control.Controller {
 			Name: "job-controller", Alias: "job",
 			Reads: []string{"batch/jobs", "pods"}, Writes: []string{"batch/jobs/status", "pods", "events"},
 			New: job.New,
+		},
+		{
+			Name: "cronjob-controller", Alias: "cronjob",
+			Reads: []string{"batch/cronjobs", "batch/jobs"}, Writes: []string{"batch/cronjobs/status", "batch/jobs", "events"},
+			New: cronjob.New,
 		},
 		{
 			Name: "endpointslice-controller", Alias: "endpointslice",
