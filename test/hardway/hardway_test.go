@@ -15,7 +15,8 @@ import (
 	"hardway/test/machines"
 )
 
-// TestTheHardWay needs HARDWAY_LAB, a folder for the machines with base in it, and HARDWAY_TARBALL.
+// TestTheHardWay needs HARDWAY_LAB, a folder for the machines with base in it, HARDWAY_PAGE and HARDWAY_TARBALL. With
+// HARDWAY_KEEP=1 the machines stay for a quarter of an hour afterwards.
 func TestTheHardWay(t *testing.T) {
 	text, err := os.ReadFile(os.Getenv("HARDWAY_PAGE"))
 	if err != nil {
@@ -33,6 +34,9 @@ func TestTheHardWay(t *testing.T) {
 	t.Cleanup(func() {
 		if t.Failed() {
 			explain(t, lab)
+		}
+		if os.Getenv("HARDWAY_KEEP") != "" {
+			<-time.After(15 * time.Minute)
 		}
 	})
 	begin := time.Now()
@@ -113,9 +117,9 @@ func follow(t *testing.T, lab map[string]*machines.Machine, step block) {
 	t.Logf("line %d, %s: %.1f s: %s", step.line, strings.Join(step.machines, " "), time.Since(begin).Seconds(), first)
 }
 
-// explain shows what a person would look at after a failure. With HARDWAY_KEEP=1 the machines stay for a quarter of an hour.
+// explain shows what a person would look at after a failure.
 func explain(t *testing.T, lab map[string]*machines.Machine) {
-	ctx, cancel := context.WithTimeout(context.Background(), 15*time.Minute)
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	for name, m := range lab {
 		script := "for u in /etc/systemd/system/hardway-*.service; do journalctl -q --no-pager -n 15 -o cat -u $(basename $u); done"
@@ -124,9 +128,6 @@ func explain(t *testing.T, lab map[string]*machines.Machine) {
 		}
 		out, _ := m.Run(ctx, script)
 		t.Logf("%s:\n%s", name, out)
-	}
-	if os.Getenv("HARDWAY_KEEP") != "" {
-		<-ctx.Done()
 	}
 }
 

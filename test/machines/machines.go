@@ -106,7 +106,7 @@ func (m *Machine) Start(ctx context.Context) error {
 	defer log.Close()
 	// Pods need a file system that is not itself an overlay.
 	m.nspawn = exec.Command("sh", "-c", enter+`exec "$0" "$@"`, "systemd-nspawn", "--boot", "--quiet", "--directory="+m.path("root"), "--machine="+m.Name,
-		"--register=no", "--keep-unit", "--capability=all", "--network-bridge="+bridge, "--resolv-conf=off", "--timezone=off", "--link-journal=no",
+		"--register=no", "--keep-unit", "--capability=all", "--system-call-filter=@keyring bpf", "--network-bridge="+bridge, "--resolv-conf=off", "--timezone=off", "--link-journal=no",
 		"--console=pipe", "--bind="+m.path("var-lib-hardway")+":/var/lib/hardway", "--bind="+m.path("var-lib-kubelet")+":/var/lib/kubelet")
 	m.nspawn.Stdout, m.nspawn.Stderr = log, log
 	if err := m.nspawn.Start(); err != nil {
