@@ -32,6 +32,9 @@ type Config struct {
 	// SyncPeriod is how long the kernel may stay behind the API before /healthz says so: twice this. Default 30s.
 	SyncPeriod       time.Duration
 	AllowExternalIPs bool // serve spec.externalIPs; default no
+	// LoadBalancerLink is the link on which this node announces addresses of load balancers: its name, or an address that it has. Default: none,
+	// and then nothing is announced.
+	LoadBalancerLink string
 	Cleanup          bool // remove the tables and exit
 	OOMScoreAdj      *int32
 	Conntrack        Conntrack
@@ -79,6 +82,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.MetricsAddress, "metrics-bind-address", c.MetricsAddress, "address and port of /metrics; empty: none")
 	fs.DurationVar(&c.SyncPeriod, "nftables-sync-period", c.SyncPeriod, "the proxy is unhealthy when the kernel is behind the API for twice this time")
 	fs.BoolVar(&c.AllowExternalIPs, "allow-external-ips", c.AllowExternalIPs, "serve spec.externalIPs of Services: who may write a Service may then take over any address")
+	fs.StringVar(&c.LoadBalancerLink, "load-balancer-link", c.LoadBalancerLink, "announce addresses of load balancers on this link, given by its name or by an address that it has; empty: announce none")
 	fs.BoolVar(&c.Cleanup, "cleanup", c.Cleanup, "remove the nftables tables and exit")
 	fs.StringVar(&c.proxyMode, "proxy-mode", c.proxyMode, "nftables; iptables and ipvs are accepted and mean nftables")
 	daemon.Ignored(fs, "bind-address", "bind-address-hard-fail", "burst", "cleanup-and-exit", "config-sync-period", "conntrack-max-per-core", "conntrack-min",

@@ -12,6 +12,14 @@ type Compiled struct {
 	Flows    []Flow
 	// Health is set for a service with a health check node port.
 	Health *Health
+	// Announced are the service's load balancer addresses.
+	Announced []Announced
+}
+
+// Announced is an address that some node has to answer for.
+type Announced struct {
+	Addr netip.Addr
+	Here bool // this node has what it takes: with externalTrafficPolicy Local, an endpoint
 }
 
 // Flow is a UDP address of a service with the endpoints that may answer for it. Flows to others are stale: UDP has no end, so a client that
@@ -45,6 +53,9 @@ func Compile(node state.Node, facts state.Facts) Compiled {
 	}
 	if c.service.HealthPort != 0 {
 		c.out.Health = &Health{Service: c.service.Name, Port: c.service.HealthPort, Local: len(c.locals)}
+	}
+	for _, a := range facts.Service.LoadBalancerIPs {
+		c.out.Announced = append(c.out.Announced, Announced{a, !c.service.ExternalLocal || len(c.locals) > 0})
 	}
 	return c.out
 }

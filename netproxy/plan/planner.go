@@ -37,6 +37,7 @@ type Planner struct {
 	claims   map[Key][]claim                 // claims to units, senior first; never empty lists
 	chains   map[Chain]int                   // how many elements in force need the chain
 	health   map[state.Name]Health
+	announce map[state.Name][]Announced
 }
 
 type service struct {
@@ -66,7 +67,7 @@ func unit(k Key) Key {
 // New makes a planner for a node that serves nothing yet.
 func New(node state.Node) *Planner {
 	return &Planner{node: node, services: map[state.Name]*service{}, owners: map[netip.Addr][]*state.Service{}, claims: map[Key][]claim{},
-		chains: map[Chain]int{}, health: map[state.Name]Health{}}
+		chains: map[Chain]int{}, health: map[state.Name]Health{}, announce: map[state.Name][]Announced{}}
 }
 
 // Step takes the changes in and returns the difference that they make, all in one.
@@ -120,6 +121,17 @@ func (p *Planner) Health() []Health {
 	return slices.SortedFunc(maps.Values(p.health), func(a, b Health) int {
 		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Service.String(), b.Service.String()))
 	})
+}
+
+// Announced says for every load balancer address of a service whether this node could answer for it.
+func (p *Planner) Announced() map[netip.Addr]bool {
+	out := map[netip.Addr]bool{}
+	for _, addresses := range p.announce {
+		for _, a := range addresses {
+			out[a.Addr] = out[a.Addr] || a.Here
+		}
+	}
+	return out
 }
 
 // Len is the number of services that are served.
@@ -203,6 +215,11 @@ func (d *differ) compile(name state.Name, facts state.Facts) {
 		delete(p.services, name)
 	} else {
 		p.services[name] = next
+	}
+	if len(next.compiled.Announced) > 0 {
+		p.announce[name] = next.compiled.Announced
+	} else {
+		delete(p.announce, name)
 	}
 	if h := next.compiled.Health; h != nil {
 		p.health[name] = *h

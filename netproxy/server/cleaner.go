@@ -20,17 +20,17 @@ type cleaner struct {
 	wake      chan struct{}
 
 	mu      sync.Mutex
-	waiting map[address]plan.Flow // guarded by mu
+	waiting map[flowKey]plan.Flow // guarded by mu
 }
 
-type address struct {
+type flowKey struct {
 	family plan.Family
 	addr   string
 	port   uint16
 }
 
 func newCleaner(c *conntrack.Cleaner, m *metrics, log *zap.Logger) *cleaner {
-	return &cleaner{conntrack: c, metrics: m, log: log, wake: make(chan struct{}, 1), waiting: map[address]plan.Flow{}}
+	return &cleaner{conntrack: c, metrics: m, log: log, wake: make(chan struct{}, 1), waiting: map[flowKey]plan.Flow{}}
 }
 
 // later notes flows to look at with the next now.
@@ -38,7 +38,7 @@ func (c *cleaner) later(flows []plan.Flow) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for _, f := range flows {
-		c.waiting[address{f.Family, f.Addr.String(), f.Port}] = f
+		c.waiting[flowKey{f.Family, f.Addr.String(), f.Port}] = f
 	}
 }
 

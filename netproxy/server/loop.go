@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"hardway/netproxy/announce"
 	"hardway/netproxy/config"
 	"hardway/netproxy/healthcheck"
 	"hardway/netproxy/kernel"
@@ -47,6 +48,8 @@ type loop struct {
 	cleaner   *cleaner
 	proxy     *healthcheck.Proxy
 	nodePorts *healthcheck.NodePorts
+	announcer *announce.Announcer // nil: addresses of load balancers are somebody else's matter
+	announces bool                // this node may announce any
 	metrics   *metrics
 	log       *zap.Logger
 
@@ -107,6 +110,7 @@ func (l *loop) drifted() bool {
 func (l *loop) write(ctx context.Context, changes state.Changes, around state.PolicyChanges) bool {
 	if n := changes.Node; n != nil {
 		l.proxy.SetLeaving(n.Leaving)
+		l.announces = n.Announces
 		l.setOptions(*n)
 	}
 	step := l.planner.Step(changes)
@@ -145,6 +149,13 @@ func (l *loop) finish(ctx context.Context, step plan.Step) {
 	l.cleaner.later(step.Flows)
 	l.cleaner.now()
 	l.nodePorts.Set(ctx, l.planner.Health())
+	if l.announcer != nil {
+		wanted := l.planner.Announced()
+		for address, here := range wanted {
+			wanted[address] = here && l.announces
+		}
+		l.announcer.Set(wanted)
+	}
 }
 
 // program writes one change, or everything if the kernel is behind.

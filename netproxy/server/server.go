@@ -12,10 +12,12 @@ import (
 	"go.uber.org/zap"
 	"k8s.io/client-go/rest"
 
+	"hardway/netproxy/announce"
 	"hardway/netproxy/config"
 	"hardway/netproxy/conntrack"
 	"hardway/netproxy/healthcheck"
 	"hardway/netproxy/kernel"
+	"hardway/netproxy/kernel/address"
 	"hardway/netproxy/plan"
 	"hardway/netproxy/policy"
 	"hardway/netproxy/state"
@@ -63,17 +65,27 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 		return err
 	}
 	defer flows.Close()
+	on := node{kernel: k, flows: flows}
+	if cfg.LoadBalancerLink != "" {
+		link, err := address.Open(cfg.LoadBalancerLink)
+		if err != nil {
+			return fmt.Errorf("load balancer addresses: %w", err)
+		}
+		defer link.Close()
+		on.link = link
+	}
 	restConfig, err := client.Config(cfg.Kubeconfig, "hardway-netproxy")
 	if err != nil {
 		return err
 	}
-	return serve(ctx, cfg, node{k, flows}, restConfig, log)
+	return serve(ctx, cfg, on, restConfig, log)
 }
 
 // node is what the proxy works on.
 type node struct {
 	kernel *kernel.Kernel
 	flows  *conntrack.Cleaner
+	link   announce.Link // nil: addresses of load balancers are not announced
 }
 
 // serve runs the parts of the proxy.
@@ -92,6 +104,11 @@ func serve(ctx context.Context, cfg *config.Config, on node, restConfig *rest.Co
 	l := &loop{cfg: cfg, source: tracker, policies: policies, planner: plan.New(state.Node{Name: cfg.NodeName}), isolation: policy.New(cfg.NodeName), kernel: on.kernel, cleaner: clean, proxy: proxy,
 		nodePorts: healthcheck.NewNodePorts(proxy, log), metrics: m, log: log}
 
+	leases := client.NewInformers(api, log) // of their own: services do not wait for them
+	if on.link != nil {
+		l.announcer = announce.New(api, leases, cfg.NodeName, on.link, log)
+	}
+
 	var g daemon.Group
 	if err := listen(&g, cfg, proxy, reg, log); err != nil {
 		return err
@@ -99,6 +116,10 @@ func serve(ctx context.Context, cfg *config.Config, on node, restConfig *rest.Co
 	g.Add("informers", informers.Run)
 	g.Add("policies", policies.Run)
 	g.Add("conntrack", clean.run)
+	if l.announcer != nil {
+		g.Add("leases", leases.Run)
+		g.Add("announcer", l.announcer.Run)
+	}
 	g.Add("loop", func(ctx context.Context) error {
 		if !informers.WaitForSync(ctx) {
 			return nil

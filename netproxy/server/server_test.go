@@ -15,6 +15,7 @@ import (
 	discoveryv1 "k8s.io/api/discovery/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	"hardway/netproxy/announce"
 	"hardway/netproxy/config"
 	"hardway/netproxy/conntrack"
 	"hardway/netproxy/kernel"
@@ -32,6 +33,7 @@ type cluster struct {
 	api  *client.API
 	cfg  *config.Config
 	stop func()
+	link announce.Link
 }
 
 func newCluster(t *testing.T) *cluster {
@@ -58,7 +60,7 @@ func (c *cluster) start() {
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
 	go func() {
-		ended <- serve(ctx, c.cfg, node{k, flows}, c.env.Config(), zaptest.NewLogger(c.t, zaptest.Level(zap.InfoLevel)))
+		ended <- serve(ctx, c.cfg, node{kernel: k, flows: flows, link: c.link}, c.env.Config(), zaptest.NewLogger(c.t, zaptest.Level(zap.InfoLevel)))
 	}()
 	stopped := false
 	c.stop = func() {

@@ -50,9 +50,10 @@ func ServiceOf(s *corev1.Service, allowExternalIPs bool) *Service {
 func (out *Service) loadBalancer(s *corev1.Service) {
 	for _, in := range s.Status.LoadBalancer.Ingress {
 		if in.IPMode == nil || *in.IPMode == corev1.LoadBalancerIPModeVIP {
-			out.ExternalIPs = append(out.ExternalIPs, parse([]string{in.IP})...)
+			out.LoadBalancerIPs = append(out.LoadBalancerIPs, parse([]string{in.IP})...)
 		}
 	}
+	out.ExternalIPs = append(out.ExternalIPs, out.LoadBalancerIPs...)
 	for _, r := range s.Spec.LoadBalancerSourceRanges {
 		if p, err := netip.ParsePrefix(r); err == nil {
 			out.SourceRanges = append(out.SourceRanges, p)
@@ -136,6 +137,12 @@ func NodeOf(n *corev1.Node) Node {
 	out := Node{Name: n.Name, Zone: n.Labels[corev1.LabelTopologyZone], Leaving: n.DeletionTimestamp != nil}
 	for _, t := range n.Spec.Taints {
 		out.Leaving = out.Leaving || t.Key == autoscalerTaint
+	}
+	_, excluded := n.Labels[corev1.LabelNodeExcludeBalancers]
+	for _, c := range n.Status.Conditions {
+		if c.Type == corev1.NodeReady {
+			out.Announces = c.Status == corev1.ConditionTrue && !out.Leaving && !excluded
+		}
 	}
 	for _, kind := range []corev1.NodeAddressType{corev1.NodeInternalIP, corev1.NodeExternalIP} {
 		for _, a := range n.Status.Addresses {

@@ -99,9 +99,14 @@ func trim(obj any) (any, error) {
 			o.Endpoints[i].TargetRef, o.Endpoints[i].DeprecatedTopology = nil, nil
 		}
 	case *corev1.Node:
-		o.ObjectMeta = metav1.ObjectMeta{Name: o.Name, ResourceVersion: o.ResourceVersion, DeletionTimestamp: o.DeletionTimestamp,
-			Labels: map[string]string{corev1.LabelTopologyZone: o.Labels[corev1.LabelTopologyZone]}}
-		o.Status = corev1.NodeStatus{Addresses: o.Status.Addresses}
+		kept := map[string]string{}
+		for _, name := range []string{corev1.LabelTopologyZone, corev1.LabelNodeExcludeBalancers} {
+			if value, ok := o.Labels[name]; ok {
+				kept[name] = value
+			}
+		}
+		o.ObjectMeta = metav1.ObjectMeta{Name: o.Name, ResourceVersion: o.ResourceVersion, DeletionTimestamp: o.DeletionTimestamp, Labels: kept}
+		o.Status = corev1.NodeStatus{Addresses: o.Status.Addresses, Conditions: o.Status.Conditions}
 	}
 	return obj, nil
 }

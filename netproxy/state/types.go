@@ -48,6 +48,8 @@ type Service struct {
 	// ExternalIPs are addresses outside the cluster that lead to the service: status.loadBalancer ingress addresses and, where
 	// the operator allowed them, spec.externalIPs.
 	ExternalIPs []netip.Addr
+	// LoadBalancerIPs are those of them that the load balancer gave: some node has to answer for them.
+	LoadBalancerIPs []netip.Addr
 	// SourceRanges, if any, are the only clients that may use the load balancer addresses.
 	SourceRanges []netip.Prefix
 
@@ -103,6 +105,8 @@ type Node struct {
 	Addresses []netip.Addr // InternalIP and ExternalIP addresses, in the order of the Node object
 	// Leaving is true while the Node is being deleted or a cluster autoscaler is about to remove it: load balancers should look elsewhere.
 	Leaving bool
+	// Announces is true while the node may answer for addresses of load balancers: it is ready, stays, and is not excluded from that.
+	Announces bool
 }
 
 // Change is one service that changed, with all that is known about it now.
