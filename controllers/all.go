@@ -10,6 +10,7 @@ import (
 	"hardway/controllers/node/ipam"
 	"hardway/controllers/node/lifecycle"
 	"hardway/controllers/node/taint"
+	"hardway/controllers/policy/disruption"
 	"hardway/controllers/service/endpoints"
 	"hardway/controllers/service/endpointslice"
 	"hardway/controllers/service/mirroring"
@@ -73,6 +74,12 @@ func all() []control.Controller {
 			Name: "cronjob-controller", Alias: "cronjob",
 			Reads: []string{"batch/cronjobs", "batch/jobs"}, Writes: []string{"batch/cronjobs/status", "batch/jobs", "events"},
 			New: cronjob.New,
+		},
+		{
+			Name: "disruption-controller", Alias: "disruption",
+			Reads:  []string{"policy/poddisruptionbudgets", "pods", "apps/replicasets", "apps/deployments", "apps/statefulsets", "replicationcontrollers"},
+			Writes: []string{"policy/poddisruptionbudgets/status"},
+			New:    disruption.New,
 		},
 		{
 			Name: "endpointslice-controller", Alias: "endpointslice",
