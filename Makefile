@@ -19,7 +19,7 @@ ldflags    := -s -w -X hardway/shared/version.Hardway=$(version) \
 # seccomp: the node agent filters system calls (libseccomp, cgo). The others have no C in them and so are static.
 tags       := seccomp,netgo,osusergo
 
-.PHONY: help up down import build dist test test-hardway test-unit test-e2e check deps clean conformance
+.PHONY: help up down import build dist test test-hardway test-unit test-e2e check deps clean conformance bench
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -72,6 +72,9 @@ test-hardway: dist ## the guide of docs/the-hard-way.md, followed on machines wi
 
 conformance: ## [FOCUS=regex] [AREA=name] [PARALLEL=n] upstream's conformance suite, on two nodes (as root)
 	@AREA='$(AREA)' PARALLEL='$(PARALLEL)' test/conformance/run.sh '$(FOCUS)'
+
+bench: ## [ONLY=area] [RUNS=n] this project beside upstream, into docs/benchmarks.md (as root)
+	@RUNS='$(RUNS)' test/perf/run.sh $(ONLY)
 
 check: ## everything that can be said without running it
 	@scripts/check-source.sh $(modules)

@@ -1,0 +1,96 @@
+// Command perf measures this project beside upstream on one machine and writes what came out.
+//
+//	perf -area dns -bin DIR -peers DIR -kubeconfig FILE -results DIR [-runs 3] [-page docs/benchmarks.md]
+//
+// The sides take turns, run by run, under one client with the same settings; a figure is the median of its runs. Results are kept as one JSON file for
+// each area, and the page is written from all of them: a row that has not been measured says so, and one that is lost is shown like all others.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"time"
+)
+
+// options are the command line.
+type options struct {
+	bin, peers, kubeconfig, results string
+	runs                            int
+	length                          time.Duration
+}
+
+// areas are what can be measured, by name.
+var areas = map[string]func(context.Context, options) ([]measured, error){"dns": measureDNS}
+
+func main() {
+	var o options
+	area := flag.String("area", "", "what to measure; empty: only write the page")
+	page := flag.String("page", "", "page to write")
+	flag.StringVar(&o.bin, "bin", ".hardway/bin", "folder of this project's daemons")
+	flag.StringVar(&o.peers, "peers", ".hardway/bench/peers", "folder of upstream's programs")
+	flag.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "a cluster to read from and make services in")
+	flag.StringVar(&o.results, "results", ".hardway/bench/results", "folder of results")
+	flag.IntVar(&o.runs, "runs", 3, "runs of each side")
+	flag.DurationVar(&o.length, "length", 10*time.Second, "how long each run lasts")
+	flag.Parse()
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := run(ctx, *area, *page, o); err != nil {
+		fmt.Fprintln(os.Stderr, "perf:", err)
+		os.Exit(1) //nolint:gocritic // nothing is left to stop
+	}
+}
+
+func run(ctx context.Context, area, page string, o options) error {
+	if area != "" {
+		measure, known := areas[area]
+		if !known {
+			return fmt.Errorf("there is no area %s", area)
+		}
+		before := load()
+		rows, err := measure(ctx, o)
+		if err != nil {
+			return fmt.Errorf("measure %s: %w", area, err)
+		}
+		text, err := json.MarshalIndent(outcome{Conditions: conditions(before, o), Rows: rows}, "", " ")
+		if err != nil {
+			return err
+		}
+		if err := os.MkdirAll(o.results, 0o755); err != nil {
+			return err
+		}
+		if err := os.WriteFile(filepath.Join(o.results, area+".json"), text, 0o644); err != nil {
+			return err
+		}
+	}
+	if page == "" {
+		return nil
+	}
+	text, err := write(o.results)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(page, []byte(text), 0o644)
+}
+
+// conditions are what a reader must know to judge a figure.
+func conditions(before string, o options) string {
+	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
+	return fmt.Sprintf("%s, %d cores, Linux %s; %d alternating runs of %v each; load of the machine %s before and %s after", time.Now().UTC().Format(time.DateOnly),
+		runtime.NumCPU(), strings.TrimSpace(string(kernel)), o.runs, o.length, before, load())
+}
+
+// load is the load average of the last minute.
+func load() string {
+	text, _ := os.ReadFile("/proc/loadavg")
+	first, _, _ := strings.Cut(string(text), " ")
+	return first
+}
