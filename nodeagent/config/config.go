@@ -52,6 +52,7 @@ type overrides struct {
 	set                                                         *pflag.FlagSet
 	podCIDR, address, certFile, keyFile, caFile, clusterDomain  string
 	cgroupRoot, resolvConf, providerID, healthzAddress, logsDir string
+	staticPods                                                  string
 	clusterDNS                                                  []string
 	port, healthzPort, maxPods                                  int32
 	registerNode                                                bool
@@ -95,6 +96,7 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.flags.resolvConf, "resolv-conf", "", "the node's resolv.conf")
 	fs.StringVar(&c.flags.cgroupRoot, "cgroup-root", "", "cgroup below which pods run")
 	fs.StringVar(&c.flags.logsDir, "pod-logs-dir", "", "directory for the logs of pods")
+	fs.StringVar(&c.flags.staticPods, "pod-manifest-path", "", "directory of manifests of static pods")
 	fs.StringVar(&c.flags.providerID, "provider-id", "", "id of this machine at its provider")
 	fs.Int32Var(&c.flags.maxPods, "max-pods", 0, "how many pods may run here")
 	daemon.Ignored(fs, "container-runtime", "container-runtime-endpoint", "image-service-endpoint", "image-pull-progress-deadline",
@@ -128,7 +130,7 @@ func (c *Config) override() {
 		"tls-private-key-file": {&f.keyFile, &k.TLSPrivateKeyFile}, "client-ca-file": {&f.caFile, &k.Authentication.X509.ClientCAFile},
 		"cluster-domain": {&f.clusterDomain, &k.ClusterDomain}, "cgroup-root": {&f.cgroupRoot, &k.CgroupRoot},
 		"provider-id": {&f.providerID, &k.ProviderID}, "healthz-bind-address": {&f.healthzAddress, &k.HealthzBindAddress},
-		"pod-logs-dir": {&f.logsDir, &k.PodLogsDir},
+		"pod-logs-dir": {&f.logsDir, &k.PodLogsDir}, "pod-manifest-path": {&f.staticPods, &k.StaticPodPath},
 	} {
 		if given(name) {
 			*s.to = *s.from
@@ -182,7 +184,7 @@ func (c *Config) setDefaults() error {
 		value time.Duration
 	}{
 		{&k.NodeStatusUpdateFrequency.Duration, 10 * time.Second}, {&k.NodeStatusReportFrequency.Duration, 5 * time.Minute},
-		{&k.StreamingConnectionIdleTimeout.Duration, 4 * time.Hour},
+		{&k.StreamingConnectionIdleTimeout.Duration, 4 * time.Hour}, {&k.FileCheckFrequency.Duration, 20 * time.Second},
 	} {
 		if *d.field == 0 {
 			*d.field = d.value
@@ -302,7 +304,8 @@ func (c *Config) validate() error {
 	}
 	add(k.MaxPods < 1, "maxPods must be at least 1")
 	add(k.NodeLeaseDurationSeconds < 4, "nodeLeaseDurationSeconds must be at least 4")
-	add(k.StaticPodPath != "" || k.StaticPodURL != "", "static pods are not supported (staticPodPath, staticPodURL)")
+	add(k.StaticPodURL != "", "staticPodURL is not supported: only staticPodPath")
+	add(k.StaticPodPath != "" && !filepath.IsAbs(k.StaticPodPath), "staticPodPath %q must be an absolute path", k.StaticPodPath)
 	size, err := resource.ParseQuantity(k.ContainerLogMaxSize)
 	add(err != nil || size.Value() < 1<<10, "containerLogMaxSize %q must be a size of at least 1Ki", k.ContainerLogMaxSize)
 	add(*k.ContainerLogMaxFiles < 2, "containerLogMaxFiles must be at least 2")

@@ -78,7 +78,7 @@ func TestRefusals(t *testing.T) {
 		"no CA":           {strings.Replace(good, "ca.pem", `""`, 1), nil, "clientCAFile is needed"},
 		"anonymous":       {strings.Replace(good, "{x509", "{anonymous: {enabled: true}, x509", 1), nil, "anonymous.enabled: true is not supported"},
 		"read-only port":  {good + "readOnlyPort: 10255\n", nil, "readOnlyPort is not supported"},
-		"static pods":     {good + "staticPodPath: /etc/x\n", nil, "static pods are not supported"},
+		"static pods":     {good + "staticPodPath: x\n", nil, "must be an absolute path"},
 		"bad taint":       {good, []string{"--register-with-taints=a:Sometimes"}, "is not key=value:effect"},
 		"bad address":     {good, []string{"--node-ip=x"}, `"x" is not an IP address`},
 		"bad range":       {good, []string{"--pod-cidr=10.0.0.0"}, "podCIDR"},

@@ -24,7 +24,7 @@ var used = []string{
 	"containerLogMaxFiles", "systemReserved", "kubeReserved", "allowedUnsafeSysctls", "providerID", "crashLoopBackOff",
 	"seccompDefault", "registerWithTaints", "registerNode", "evictionHard", "evictionSoft", "evictionSoftGracePeriod",
 	"evictionMinimumReclaim", "evictionPressureTransitionPeriod", "evictionMaxPodGracePeriod", "imageGCHighThresholdPercent",
-	"imageGCLowThresholdPercent", "imageMinimumGCAge", "imageMaximumGCAge", "enforceNodeAllocatable",
+	"imageGCLowThresholdPercent", "imageMinimumGCAge", "staticPodPath", "fileCheckFrequency", "imageMaximumGCAge", "enforceNodeAllocatable",
 }
 
 // settled are fields of which one value is what this agent does anyway.

@@ -21,14 +21,16 @@ type Config struct {
 	Env   []string // "K=V"
 	Dir   string   // working directory
 
-	User       string // "uid[:gid]" or names of the image's /etc/passwd; "" is the image's user or root
-	Groups     []int64
-	Hostname   string
-	Mounts     []Mount
-	Devices    []string // host device paths
-	Resources  Resources
-	Security   Security
-	StopSignal syscall.Signal // 0: the image's STOPSIGNAL or SIGTERM
+	User         string // "uid[:gid]" or names of the image's /etc/passwd; "" is the image's user or root
+	Groups       []int64
+	StrictGroups bool   // the image gives the user no groups
+	Target       string // id of a running container of the pod whose processes this one sees; "" for none
+	Hostname     string
+	Mounts       []Mount
+	Devices      []string // host device paths
+	Resources    Resources
+	Security     Security
+	StopSignal   syscall.Signal // 0: the image's STOPSIGNAL or SIGTERM
 
 	TTY, Stdin, StdinOnce bool
 	LogPath               string // CRI format log file; empty: output is not kept

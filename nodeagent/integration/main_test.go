@@ -135,7 +135,11 @@ tlsPrivateKeyFile: node-key.pem
 clusterDNS: [10.32.0.10]
 cgroupRoot: %s
 podLogsDir: %s
-`, a.env.Dir+"/ca.pem", cgroup, a.path("logs/pods"))
+staticPodPath: %s
+`, a.env.Dir+"/ca.pem", cgroup, a.path("logs/pods"), a.path("manifests"))
+	if err := os.MkdirAll(a.path("manifests"), 0o755); err != nil {
+		a.t.Fatal(err)
+	}
 	for name, data := range map[string][]byte{"node.pem": leaf.CertPEM, "node-key.pem": leaf.KeyPEM, "kubeconfig": kubeconfig, "config.yaml": []byte(config)} {
 		if err := os.WriteFile(a.path(name), data, 0o600); err != nil {
 			a.t.Fatal(err)

@@ -20,19 +20,18 @@ const (
 
 // Facts is everything a node's status is computed from.
 type Facts struct {
-	Machine      Machine
-	Gauges       Gauges
-	Reserved     corev1.ResourceList // for the system, not for pods
-	MaxPods      int64
-	Name         string
-	IPs          []string
-	Port         int32
-	Handlers     []string // names of runtimes that a RuntimeClass may mean
-	VolumesInUse []corev1.UniqueVolumeName
-	Images       []corev1.ContainerImage
-	Pressure     map[corev1.NodeConditionType]bool
-	NotReady     error // why no pod can run here now; nil: ready
-	Now          time.Time
+	Machine  Machine
+	Gauges   Gauges
+	Reserved corev1.ResourceList // for the system, not for pods
+	MaxPods  int64
+	Name     string
+	IPs      []string
+	Port     int32
+	Handlers []string // names of runtimes that a RuntimeClass may mean
+	Images   []corev1.ContainerImage
+	Pressure map[corev1.NodeConditionType]bool
+	NotReady error // why no pod can run here now; nil: ready
+	Now      time.Time
 }
 
 // Status computes the node's status from the facts; old gives the times of conditions that did not change.
@@ -47,7 +46,6 @@ func Status(f Facts, old corev1.NodeStatus) corev1.NodeStatus {
 	}
 	st.Addresses = append(st.Addresses, corev1.NodeAddress{Type: corev1.NodeHostName, Address: f.Name})
 	st.DaemonEndpoints.KubeletEndpoint.Port = f.Port
-	st.VolumesInUse = f.VolumesInUse
 	for _, name := range append([]string{""}, f.Handlers...) {
 		st.RuntimeHandlers = append(st.RuntimeHandlers, corev1.NodeRuntimeHandler{
 			Name: name, Features: &corev1.NodeRuntimeHandlerFeatures{RecursiveReadOnlyMounts: new(true), UserNamespaces: new(false)},

@@ -15,6 +15,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/types"
+
+	"hardway/nodeagent/podsource/static"
 )
 
 // Workers take what is wanted.
@@ -72,6 +74,9 @@ func (s *Source) Begin() {
 		return cmp.Or(cmp.Compare(rank(a), rank(b)), a.CreationTimestamp.Compare(b.CreationTimestamp.Time), cmp.Compare(a.UID, b.UID))
 	})
 	for _, p := range pods {
+		if static.IsMirror(p) {
+			continue
+		}
 		s.hand(types.NamespacedName{Namespace: p.Namespace, Name: p.Name})
 	}
 }
@@ -105,6 +110,7 @@ func (s *Source) Run(ctx context.Context) error {
 // hand compares what is wanted under a name with what was, and tells the workers.
 func (s *Source) hand(n types.NamespacedName) {
 	pod, ok := s.informer.Get(n.Namespace, n.Name)
+	ok = ok && !static.IsMirror(pod)
 	if before, was := s.known[n]; was && (!ok || before != pod.UID) {
 		s.workers.Remove(before)
 		delete(s.known, n)

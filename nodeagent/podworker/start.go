@@ -17,6 +17,7 @@ import (
 	"hardway/nodeagent/plan"
 	"hardway/nodeagent/podworker/compose"
 	"hardway/nodeagent/podworker/pull"
+	"hardway/nodeagent/runtime"
 )
 
 // notStarted is a container that could not be started: what the API shows, and when to try again.
@@ -87,12 +88,6 @@ func (e *notStarted) event() string {
 
 // launch does all that it takes: image, configuration, files, runtime.
 func (w *worker) launch(ctx context.Context, pod *corev1.Pod, a plan.StartContainer, paths map[string]string) (id string, err error) {
-	for i := range pod.Spec.EphemeralContainers {
-		if e := &pod.Spec.EphemeralContainers[i]; e.Name == a.Container.Name && e.TargetContainerName != "" {
-			return "", &notStarted{Waiting: plan.Waiting{Reason: "CreateContainerConfigError",
-				Message: "this node does not support targetContainerName: processes of another container cannot be shared"}}
-		}
-	}
 	img, err := w.image(ctx, pod, a.Container)
 	if err != nil {
 		return "", err
@@ -107,6 +102,9 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, a plan.StartContai
 		Services: slices.Collect(w.Services(pod.Namespace)), Objects: w.Objects,
 	}
 	cfg, err := compose.Container(ctx, cp, a.Container, a.Attempt, img.Image, node)
+	if err == nil {
+		cfg.Target, err = target(pod, a.Container.Name, &observed)
+	}
 	if err == nil {
 		err = w.writeFiles(pod, node, cp.IPs, a.Container.Name, a.Attempt)
 	}
@@ -134,6 +132,23 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, a plan.StartContai
 	w.Note(pod, a.Container, corev1.EventTypeNormal, "Started", "Container started")
 	w.linkLog(a.Container.Name, cfg.ID, cfg.LogPath)
 	return cfg.ID, nil
+}
+
+// target is the id of the running container whose processes an ephemeral container is to see; "" if it names none.
+func target(pod *corev1.Pod, name string, observed *runtime.PodStatus) (string, error) {
+	for i := range pod.Spec.EphemeralContainers {
+		e := &pod.Spec.EphemeralContainers[i]
+		if e.Name != name || e.TargetContainerName == "" {
+			continue
+		}
+		for _, c := range observed.Containers {
+			if c.Name == e.TargetContainerName && c.State == runtime.Running {
+				return c.ID, nil
+			}
+		}
+		return "", fmt.Errorf("target container %q is not running", e.TargetContainerName)
+	}
+	return "", nil
 }
 
 // image makes the container's image present.

@@ -31,6 +31,7 @@ import (
 
 	"hardway/nodeagent/plan"
 	"hardway/nodeagent/podsource/objects"
+	"hardway/nodeagent/podsource/static"
 	"hardway/nodeagent/podworker/admit"
 	"hardway/nodeagent/podworker/compose"
 	"hardway/nodeagent/podworker/pull"
@@ -319,7 +320,10 @@ func (ws *Workers) list() []*worker {
 func (ws *Workers) admit(w *worker, pod *corev1.Pod, running bool) (*plan.Failure, bool) {
 	object := ws.Object()
 	if object == nil && !running {
-		return nil, false
+		if pod.Annotations[static.Source] != "file" {
+			return nil, false
+		}
+		running = true // a static pod may be what the apiserver waits for
 	}
 	ws.mu.Lock()
 	defer ws.mu.Unlock()

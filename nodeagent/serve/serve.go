@@ -2,8 +2,7 @@
 // node has to say about itself. URLs, query parameters, protocols and messages are those of upstream's kubelet, so that
 // either apiserver can talk to either node agent.
 //
-// Everything but /healthz needs a client certificate that the cluster's CA has signed, and that belongs to group
-// system:masters or to one of the names under which apiservers call their nodes. Anonymous requests get 401, others 403.
+// Everything but /healthz needs somebody who is known and may ask: package auth decides.
 package serve
 
 import (
@@ -45,6 +44,8 @@ type Options struct {
 	Node        string
 	Pods        Pods
 	Runtime     Runtime
+	RootDir     string // of pods
+	ImageDir    string
 	LogDir      string // such as /var/log/pods
 	IdleTimeout time.Duration
 	Auth        auth.Options
@@ -79,6 +80,9 @@ func Handler(o Options) http.Handler {
 	for path, list := range map[string][]family{"/metrics/cadvisor": cadvisorFamilies, "/metrics/resource": resourceFamilies} {
 		reg := prometheus.NewRegistry()
 		reg.MustRegister(&usageCollector{s, list})
+		if path == "/metrics/resource" {
+			reg.MustRegister(newNodeCollector())
+		}
 		mux.Handle("GET "+path, promhttp.HandlerFor(reg, promhttp.HandlerOpts{}))
 	}
 	debug := daemon.DebugMux(o.Health, o.Registry)

@@ -141,12 +141,12 @@ func (s *server) each(ctx context.Context, f func(podworker.Pod, runtime.PodStat
 
 // summary serves upstream's stats summary, as far as cgroups tell.
 func (s *server) summary(w http.ResponseWriter, r *http.Request) {
-	out := stats.Summary{Node: stats.NodeStats{NodeName: s.Node}, Pods: []stats.PodStats{}}
+	out := stats.Summary{Node: s.nodeStats(), Pods: []stats.PodStats{}}
 	s.each(r.Context(), func(p podworker.Pod, st runtime.PodStats) {
 		now := metav1.Now()
 		ps := stats.PodStats{
 			PodRef:    stats.PodReference{Name: p.Name, Namespace: p.Namespace, UID: string(p.UID)},
-			StartTime: metav1.NewTime(p.Observed.CreatedAt), CPU: cpu(now, st.Pod), Memory: memory(now, st.Pod), Containers: []stats.ContainerStats{},
+			StartTime: metav1.NewTime(p.Observed.CreatedAt), Network: podNetwork(now, p), CPU: cpu(now, st.Pod), Memory: memory(now, st.Pod), Containers: []stats.ContainerStats{},
 		}
 		for _, c := range p.Observed.Containers {
 			if u, ok := st.Containers[c.ID]; ok && c.State == runtime.Running {

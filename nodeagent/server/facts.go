@@ -32,7 +32,7 @@ func (a *agent) facts(context.Context) (node.Facts, error) {
 	}
 	return node.Facts{
 		Machine: a.machine, Gauges: gauges, Reserved: a.cfg.Reserved(), MaxPods: int64(a.cfg.Kubelet.MaxPods), Name: a.cfg.Hostname,
-		Pressure: a.evict.Pressure(), Handlers: podworker.Handlers, VolumesInUse: a.volumesInUse(),
+		Pressure: a.evict.Pressure(), Handlers: podworker.Handlers,
 		IPs: a.ips, Port: a.cfg.Kubelet.Port, Images: list, NotReady: *a.ready.Load(), Now: time.Now(),
 	}, nil
 }
@@ -104,6 +104,10 @@ func (a *agent) services(namespace string) iter.Seq[*corev1.Service] {
 }
 
 func (a *agent) patchStatus(ctx context.Context, namespace, name string, patch []byte) (*corev1.Pod, error) {
+	patch, err := a.mirrorPatch(namespace, name, patch)
+	if err != nil {
+		return nil, err
+	}
 	return client.Pods.Patch(ctx, a.api, namespace, name, types.StrategicMergePatchType, patch, "status")
 }
 

@@ -26,6 +26,7 @@ import (
 	"hardway/nodeagent/podsource"
 	"hardway/nodeagent/podsource/fields"
 	"hardway/nodeagent/podsource/objects"
+	"hardway/nodeagent/podsource/static"
 	"hardway/nodeagent/podworker"
 	"hardway/nodeagent/podworker/pull"
 	"hardway/nodeagent/probe"
@@ -76,6 +77,7 @@ type agent struct {
 	puller    *pull.Puller
 	evict     *evict.Evictor
 	collector *collector
+	static    *static.Pods // nil: no manifest folder
 	volumeSet *volume.Set
 	writer    *status.Writer
 	prober    *probe.Prober
@@ -203,7 +205,13 @@ func (a *agent) build() error {
 		UnsafeSysctls: cfg.Kubelet.AllowedUnsafeSysctls, LinksDir: cfg.LinksDir(), Log: log.Named("pod"),
 		Metrics: podworker.NewMetrics(a.reg), Starts: max(4, 2*goruntime.NumCPU()),
 	})
-	a.informer.node.OnChange(func(_, _ *corev1.Node) { a.workers.WakeAll() })
+	a.static = a.staticPods()
+	a.informer.node.OnChange(func(old, _ *corev1.Node) {
+		a.workers.WakeAll()
+		if old == nil && a.static != nil {
+			a.static.MirrorChanged()
+		}
+	})
 	a.node = node.New(nodes{a.api}, node.Options{
 		Name: cfg.Hostname, Labels: cfg.Labels, Taints: cfg.Kubelet.RegisterWithTaints, ProviderID: cfg.Kubelet.ProviderID,
 		Register: *cfg.Kubelet.RegisterNode, StatusEvery: cfg.Kubelet.NodeStatusUpdateFrequency.Duration,
@@ -265,23 +273,38 @@ func (a *agent) listen(g *daemon.Group) error {
 		return err
 	}
 	h := serve.Handler(serve.Options{
-		Node: a.cfg.Hostname, Pods: a.workers, Runtime: a.runtime, LogDir: k.PodLogsDir, IdleTimeout: k.StreamingConnectionIdleTimeout.Duration,
+		Node: a.cfg.Hostname, Pods: a.workers, Runtime: a.runtime, RootDir: a.cfg.RootDir, ImageDir: a.cfg.ImageDir, LogDir: k.PodLogsDir, IdleTimeout: k.StreamingConnectionIdleTimeout.Duration,
 		Auth: a.authOptions(), Config: k, Health: a.health, Registry: a.reg, Log: a.log.Named("serve"),
 	})
 	g.Add("serve", func(ctx context.Context) error { return daemon.Serve(ctx, l, tls, h, a.log.Named("serve")) })
 	return nil
 }
 
-// runPods runs the workers, once it is known which pods there are to be.
+// runPods runs the pods: those of the manifest folder at once, those of the API when it is known which there are.
 func (a *agent) runPods(ctx context.Context) error {
+	var g daemon.Group
+	if a.static != nil {
+		g.Add("workers", a.workers.Run)
+		g.Add("static pods", a.static.Run)
+	}
+	g.Add("pods of the API", a.runAPIPods)
+	return g.Run(ctx)
+}
+
+func (a *agent) runAPIPods(ctx context.Context) error {
 	if !a.informer.set.WaitForSync(ctx) {
 		return nil
 	}
 	source := podsource.New(a.informer.pods, a.workers)
 	source.Begin()
+	if a.static != nil {
+		a.static.MirrorChanged()
+	}
 	daemon.NotifyReady()
 	var g daemon.Group
-	g.Add("workers", a.workers.Run)
+	if a.static == nil {
+		g.Add("workers", a.workers.Run)
+	}
 	g.Add("source", source.Run)
 	g.Add("evict", a.evict.Run)
 	g.Add("images", a.collector.run)

@@ -66,6 +66,3 @@ func (a *agent) handler(ctx context.Context, runtimeClass string) (string, error
 	}
 	return c.Handler, nil
 }
-
-// volumesInUse are the attachable volumes that must not be detached from this node now.
-func (a *agent) volumesInUse() []corev1.UniqueVolumeName { return nil }

@@ -21,6 +21,7 @@ type entry struct {
 	io     *stdio            // likewise
 	pids   map[int]bool      // processes that somebody here waits for
 	killed bool              // asked to end before it ran
+	shares bool              // it lives in the PID namespace of another container
 	gone   chan struct{}
 }
 
@@ -40,7 +41,7 @@ func (s *Supervisor) start(req *wire.Start) (*container.Status, error) {
 		s.mu.Unlock()
 		return nil, errors.New("start: the pod is being removed")
 	}
-	e := &entry{gone: make(chan struct{}), pids: map[int]bool{}, status: container.Status{
+	e := &entry{gone: make(chan struct{}), pids: map[int]bool{}, shares: cfg.Target != "", status: container.Status{
 		ID: cfg.ID, Name: cfg.Name, Image: cfg.Image, Attempt: cfg.Attempt, LogPath: cfg.LogPath,
 		StopSignal: cfg.StopSignal, State: container.Created, CreatedAt: time.Now(),
 	}}
@@ -69,8 +70,14 @@ func (s *Supervisor) run(e *entry, req *wire.Start) error {
 	if err != nil {
 		return err
 	}
+	target, err := s.targetPid(req.Config.Target)
+	if err != nil {
+		closeEnds(ends)
+		io.close()
+		return err
+	}
 	s.spawn.RLock()
-	c, err := s.engine.Start(engine.Request{Config: req.Config, Layers: req.Layers, Seccomp: req.Seccomp, IO: ends})
+	c, err := s.engine.Start(engine.Request{Config: req.Config, Layers: req.Layers, Seccomp: req.Seccomp, IO: ends, TargetPid: target})
 	closeEnds(ends)
 	if err != nil {
 		s.spawn.RUnlock()
@@ -94,6 +101,18 @@ func (s *Supervisor) run(e *entry, req *wire.Start) error {
 	return nil
 }
 
+// targetPid is the first process of the running container id; 0 for no id.
+func (s *Supervisor) targetPid(id string) (int, error) {
+	if id == "" {
+		return 0, nil
+	}
+	e, _, _, err := s.live(id)
+	if err != nil {
+		return 0, fmt.Errorf("target container: %w", err)
+	}
+	return s.statusOf(e).Pid, nil
+}
+
 // fail records a container that could not start.
 func (s *Supervisor) fail(e *entry, err error) {
 	code := 128
@@ -110,7 +129,7 @@ func (s *Supervisor) fail(e *entry, err error) {
 func (s *Supervisor) await(e *entry) {
 	defer close(e.gone)
 	exit, err := e.c.Init.Wait()
-	if s.pod.HostPID || s.pod.ShareProcess {
+	if s.pod.HostPID || s.pod.ShareProcess || e.shares {
 		// No PID namespace ended with it, so others may have stayed behind. Destroy tries again.
 		_ = e.c.Signal(unix.SIGKILL)
 	}

@@ -22,8 +22,6 @@ func Unsupported(pod *corev1.Pod) error {
 	if c := s.SecurityContext; c != nil {
 		refuse(c.WindowsOptions != nil, "spec.securityContext.windowsOptions")
 		refuse(confined(c.AppArmorProfile), "spec.securityContext.appArmorProfile")
-		refuse(c.SupplementalGroupsPolicy != nil && *c.SupplementalGroupsPolicy == corev1.SupplementalGroupsPolicyStrict,
-			"spec.securityContext.supplementalGroupsPolicy: Strict")
 	}
 	for i := range s.InitContainers {
 		container(&s.InitContainers[i], fmt.Sprintf("spec.initContainers[%d]", i), refuse)

@@ -82,6 +82,12 @@ func groups(pod *corev1.Pod) []int64 {
 	return append(out, s.SupplementalGroups...)
 }
 
+// strictGroups says whether the image's own groups of the user are left out.
+func strictGroups(pod *corev1.Pod) bool {
+	s := pod.Spec.SecurityContext
+	return s != nil && s.SupplementalGroupsPolicy != nil && *s.SupplementalGroupsPolicy == corev1.SupplementalGroupsPolicyStrict
+}
+
 func securityOf(pod *corev1.Pod, c *corev1.Container, node Node) (runtime.Security, error) {
 	out := runtime.Security{}
 	s := c.SecurityContext

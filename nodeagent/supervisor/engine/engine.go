@@ -30,6 +30,8 @@ type Request struct {
 	Layers  []string // folders of the image's layers, topmost first
 	Seccomp []byte   // content of a Localhost profile
 	IO      IO
+
+	TargetPid int // process whose PID namespace the container shares; 0: none
 }
 
 // IO are the ends that a process gets. With a terminal they are ignored.
@@ -85,11 +87,14 @@ func (c *Container) start(r Request) error {
 	}
 	pod := c.engine.Pod
 	pod.Cgroup = filepath.Join(pod.Cgroup, cfg.ID)
+	if r.TargetPid > 0 {
+		pod.PIDNS = fmt.Sprintf("/proc/%d/ns/pid", r.TargetPid)
+	}
 	c.spec, err = container.Compile(cfg, pod, host, root)
 	if err != nil {
 		return err
 	}
-	c.spec.Process.User, err = resolveUser(root, cfg.User, cfg.Groups)
+	c.spec.Process.User, err = resolveUser(root, cfg.User, cfg.Groups, cfg.StrictGroups)
 	if err != nil {
 		return err
 	}

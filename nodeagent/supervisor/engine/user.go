@@ -17,8 +17,8 @@ import (
 const maxUserFile = 4 << 20
 
 // resolveUser finds the numbers for who, which is "", "user" or "user:group", each a name or a number, in the passwd
-// and group files below root. The groups that the image gives the user come along, and so do extra ones.
-func resolveUser(root, who string, extra []int64) (specs.User, error) {
+// and group files below root. The groups that the image gives the user come along unless strict, and so do extra ones.
+func resolveUser(root, who string, extra []int64, strict bool) (specs.User, error) {
 	passwd, err := openUserFile(root, "/etc/passwd")
 	if err != nil {
 		return specs.User{}, err
@@ -43,6 +43,9 @@ func resolveUser(root, who string, extra []int64) (specs.User, error) {
 		u.Gid = gids
 	}
 	out := specs.User{UID: uint32(u.Uid), GID: uint32(u.Gid)}
+	if strict {
+		u.Sgids = nil
+	}
 	for _, g := range u.Sgids {
 		out.AdditionalGids = append(out.AdditionalGids, uint32(g))
 	}
