@@ -63,7 +63,9 @@ arguments() { # NAME[@NODE]
       --advertise-address="$node_ip" --bind-address=0.0.0.0 --secure-port=6443
       --etcd-data-dir="$state/etcd"
       --client-ca-file="$pki/ca.pem" --tls-cert-file="$pki/kubernetes.pem" --tls-private-key-file="$pki/kubernetes-key.pem"
-      --authorization-mode=AlwaysAllow
+      --authorization-mode=Node,RBAC --enable-bootstrap-token-auth
+      --service-account-key-file="$pki/service-account.pem" --service-account-signing-key-file="$pki/service-account-key.pem"
+      --service-account-issuer=https://kubernetes.default.svc.cluster.local
       --service-cluster-ip-range="$service_range" --service-node-port-range=30000-32767
       --kubelet-certificate-authority="$pki/ca.pem" --kubelet-client-certificate="$pki/kube-apiserver-kubelet-client.pem"
       --kubelet-client-key="$pki/kube-apiserver-kubelet-client-key.pem") ;;

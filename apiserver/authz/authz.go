@@ -1,9 +1,15 @@
 // Package authz decides whether a user may do what a request asks for, and says why.
+//
+// The authorizers named by --authorization-mode are asked in order, and the first that has an opinion decides; members of
+// system:masters are let through before, so that nobody is locked out. Each authorizer is a package below: rbac, node,
+// abac, webhook.
 package authz
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"hardway/apiserver/request"
@@ -19,12 +25,31 @@ const (
 	Deny
 )
 
-// Authorizer decides about one request. The reason is a sentence for the person who is refused.
+// Authorizer decides about one request. The reason is a sentence for the person who is refused, or for the audit log.
 type Authorizer interface {
 	Authorize(ctx context.Context, user *request.UserInfo, info *request.Info) (d Decision, reason string, err error)
 }
 
-// AlwaysAllow lets every authenticated user do everything, and anonymous ones what authentication let through.
+// Modes are the names that --authorization-mode takes.
+var Modes = []string{"Node", "RBAC", "ABAC", "Webhook", "AlwaysAllow", "AlwaysDeny"}
+
+// CheckModes returns an error that says what is wrong with the names given to --authorization-mode.
+func CheckModes(modes []string) error {
+	if len(modes) == 0 {
+		return errors.New("at least one authorization mode is needed")
+	}
+	for i, m := range modes {
+		if !slices.Contains(Modes, m) {
+			return fmt.Errorf("authorization mode %q is unknown: it is one of %s", m, strings.Join(Modes, ", "))
+		}
+		if slices.Contains(modes[:i], m) {
+			return fmt.Errorf("authorization mode %q is given twice", m)
+		}
+	}
+	return nil
+}
+
+// AlwaysAllow lets everybody do everything that authentication let through.
 type AlwaysAllow struct{}
 
 // Authorize allows.
@@ -32,33 +57,35 @@ func (AlwaysAllow) Authorize(context.Context, *request.UserInfo, *request.Info) 
 	return Allow, "", nil
 }
 
-// later holds the modes of --authorization-mode that are not served yet, with the reason.
-var later = map[string]string{
-	"RBAC":    "role bindings are not evaluated yet",
-	"Node":    "node identities are not restricted yet",
-	"Webhook": "authorization webhooks are not called yet",
-	"ABAC":    "policy files are not read yet",
+// AlwaysDeny refuses everything.
+type AlwaysDeny struct{}
+
+// Authorize has no opinion, which at the end of the chain means no.
+func (AlwaysDeny) Authorize(context.Context, *request.UserInfo, *request.Info) (Decision, string, error) {
+	return NoOpinion, "Everything is forbidden.", nil
 }
 
-// CheckMode returns an error that says what is wrong with one name given to --authorization-mode.
-func CheckMode(mode string) error {
-	if mode == "AlwaysAllow" {
-		return nil
-	}
-	if why, ok := later[mode]; ok {
-		return fmt.Errorf("authorization mode %s comes later: %s; use AlwaysAllow", mode, why)
-	}
-	return fmt.Errorf("authorization mode %q is unknown: only AlwaysAllow is served", mode)
-}
+// Chain asks its members in order. Members of system:masters are allowed everything.
+type Chain []Authorizer
 
-// New returns the Authorizer for the names given to --authorization-mode.
-func New(modes []string) (Authorizer, error) {
-	for _, m := range modes {
-		if err := CheckMode(m); err != nil {
-			return nil, err
+// Authorize returns the first opinion. Without one, the reasons and errors of all are joined.
+func (c Chain) Authorize(ctx context.Context, user *request.UserInfo, info *request.Info) (Decision, string, error) {
+	if user.In(request.Masters) {
+		return Allow, "", nil
+	}
+	var reasons []string
+	var errs []error
+	for _, a := range c {
+		d, reason, err := a.Authorize(ctx, user, info)
+		if d != NoOpinion {
+			return d, reason, err
 		}
+		if reason != "" {
+			reasons = append(reasons, reason)
+		}
+		errs = append(errs, err)
 	}
-	return AlwaysAllow{}, nil
+	return NoOpinion, strings.Join(reasons, "\n"), errors.Join(errs...)
 }
 
 // Forbidden is upstream's sentence about a refused request, without the reason.

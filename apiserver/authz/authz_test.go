@@ -6,22 +6,50 @@ import (
 	"strings"
 	"testing"
 
-	authorizationv1 "k8s.io/api/authorization/v1"
-
 	"hardway/apiserver/request"
 )
 
 func TestModes(t *testing.T) {
-	for mode, want := range map[string]string{
-		"AlwaysAllow": "", "RBAC": "comes later", "Node": "comes later", "Webhook": "comes later", "ABAC": "comes later",
-		"rbac": "unknown", "": "unknown",
+	for modes, want := range map[string]string{
+		"Node,RBAC": "", "AlwaysAllow": "", "ABAC,Webhook": "", "rbac": "unknown", "": "unknown", "RBAC,RBAC": "twice",
 	} {
-		err := CheckMode(mode)
+		err := CheckModes(strings.Split(modes, ","))
 		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
-			t.Errorf("%q: %v, want %q", mode, err, want)
+			t.Errorf("%q: %v, want %q", modes, err, want)
 		}
-		if _, newErr := New([]string{mode}); (newErr == nil) != (err == nil) {
-			t.Errorf("New of %q: %v", mode, newErr)
+	}
+}
+
+// says has one opinion.
+type says struct {
+	d      Decision
+	reason string
+	err    error
+}
+
+func (s says) Authorize(context.Context, *request.UserInfo, *request.Info) (Decision, string, error) {
+	return s.d, s.reason, s.err
+}
+
+func TestTheFirstOpinionCounts(t *testing.T) {
+	broken := errors.New("broken")
+	for name, row := range map[string]struct {
+		chain  Chain
+		user   request.UserInfo
+		d      Decision
+		reason string
+		err    error
+	}{
+		"nobody":             {chain: Chain{says{}, says{reason: "a"}, says{reason: "b"}}, reason: "a\nb"},
+		"the second":         {chain: Chain{says{reason: "a"}, says{d: Allow, reason: "b"}}, d: Allow, reason: "b"},
+		"a denial":           {chain: Chain{says{d: Deny, reason: "no"}, says{d: Allow}}, d: Deny, reason: "no"},
+		"an error goes on":   {chain: Chain{says{err: broken}, says{d: Allow}}, d: Allow},
+		"an error is told":   {chain: Chain{says{err: broken}, says{}}, err: broken},
+		"masters are let in": {chain: Chain{says{d: Deny}}, user: request.UserInfo{Groups: []string{request.Masters}}, d: Allow},
+	} {
+		d, reason, err := row.chain.Authorize(t.Context(), &row.user, &request.Info{})
+		if d != row.d || reason != row.reason || !errors.Is(err, row.err) {
+			t.Errorf("%s: %v %q %v", name, d, reason, err)
 		}
 	}
 }
@@ -38,47 +66,5 @@ func TestForbiddenSentence(t *testing.T) {
 		if got := Forbidden(jane, info); got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
-	}
-}
-
-// rules allows what one function says.
-type rules func(user *request.UserInfo, info *request.Info) (Decision, error)
-
-func (r rules) Authorize(_ context.Context, user *request.UserInfo, info *request.Info) (Decision, string, error) {
-	d, err := r(user, info)
-	return d, "because", err
-}
-
-func TestReviewerAsksTheAuthorizer(t *testing.T) {
-	may := Reviewer(rules(func(user *request.UserInfo, info *request.Info) (Decision, error) {
-		switch {
-		case user.Name == "jane" && user.In("devs") && info.IsResource && info.Verb == "get" && info.Resource == "pods" && info.Namespace == "dev":
-			return Allow, nil
-		case !info.IsResource && info.Path == "/metrics":
-			return Deny, errors.New("broken rule")
-		}
-		return NoOpinion, nil
-	}))
-	for _, test := range []struct {
-		name string
-		spec authorizationv1.SubjectAccessReviewSpec
-		want authorizationv1.SubjectAccessReviewStatus
-	}{
-		{"allowed", authorizationv1.SubjectAccessReviewSpec{User: "jane", Groups: []string{"devs"},
-			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "get", Resource: "pods", Namespace: "dev"}},
-			authorizationv1.SubjectAccessReviewStatus{Allowed: true, Reason: "because"}},
-		{"no opinion is no", authorizationv1.SubjectAccessReviewSpec{User: "joe",
-			ResourceAttributes: &authorizationv1.ResourceAttributes{Verb: "get", Resource: "pods", Namespace: "dev"}},
-			authorizationv1.SubjectAccessReviewStatus{Reason: "because"}},
-		{"denied, with an error", authorizationv1.SubjectAccessReviewSpec{User: "joe",
-			NonResourceAttributes: &authorizationv1.NonResourceAttributes{Path: "/metrics", Verb: "GET"}},
-			authorizationv1.SubjectAccessReviewStatus{Denied: true, Reason: "because", EvaluationError: "broken rule"}},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			got, err := may(t.Context(), &test.spec)
-			if err != nil || got != test.want {
-				t.Errorf("got %+v, %v", got, err)
-			}
-		})
 	}
 }

@@ -14,7 +14,6 @@ import (
 	"github.com/spf13/pflag"
 
 	"hardway/apiserver/allocate"
-	"hardway/apiserver/authz"
 	"hardway/shared/daemon"
 )
 
@@ -34,8 +33,7 @@ type Config struct {
 	// ClientCA signs the certificates of clients.
 	ClientCA string
 
-	// AuthorizationModes are the names of the authorizers, in order.
-	AuthorizationModes []string
+	Access Access
 
 	Etcd Etcd
 
@@ -90,9 +88,9 @@ type Kubelet struct {
 func Default() *Config {
 	return &Config{
 		BindAddress: "0.0.0.0", Port: 6443,
-		AuthorizationModes: []string{"AlwaysAllow"},
-		Etcd:               Etcd{Prefix: "/registry", Compaction: 5 * time.Minute, DataDir: "/var/lib/hardway/etcd", Name: "hardway", InitialState: "new"},
-		ServiceRange:       "10.32.0.0/24", NodePorts: "30000-32767",
+		Access:       defaultAccess(),
+		Etcd:         Etcd{Prefix: "/registry", Compaction: 5 * time.Minute, DataDir: "/var/lib/hardway/etcd", Name: "hardway", InitialState: "new"},
+		ServiceRange: "10.32.0.0/24", NodePorts: "30000-32767",
 		Kubelet:         Kubelet{AddressTypes: []string{"InternalIP", "InternalDNS", "Hostname", "ExternalIP", "ExternalDNS"}},
 		AllowPrivileged: true,
 		MaxReads:        400, MaxWrites: 200, RequestTimeout: time.Minute, MinWatch: 1800,
@@ -108,7 +106,6 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.CertFile, "tls-cert-file", "", "file of the serving certificate")
 	fs.StringVar(&c.KeyFile, "tls-private-key-file", "", "file of the serving certificate's key")
 	fs.StringVar(&c.ClientCA, "client-ca-file", "", "file of the CA that signs clients' certificates")
-	fs.StringSliceVar(&c.AuthorizationModes, "authorization-mode", c.AuthorizationModes, "authorizers, in order: AlwaysAllow")
 	fs.StringVar(&c.ServiceRange, "service-cluster-ip-range", c.ServiceRange, "range of the Services' addresses")
 	fs.StringVar(&c.NodePorts, "service-node-port-range", c.NodePorts, "range of the Services' node ports")
 	fs.BoolVar(&c.AllowPrivileged, "allow-privileged", c.AllowPrivileged, "allow privileged containers")
@@ -117,6 +114,7 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.IntVar(&c.MaxWrites, "max-mutating-requests-inflight", c.MaxWrites, "writes in flight at most, 0 for no bound")
 	fs.DurationVar(&c.RequestTimeout, "request-timeout", c.RequestTimeout, "deadline of a request that is not meant to last")
 	fs.IntVar(&c.MinWatch, "min-request-timeout", c.MinWatch, "seconds that a watch lasts at least; each gets up to twice as much")
+	c.Access.bind(fs)
 	c.bindEtcd(fs)
 	c.bindKubelet(fs)
 	daemon.Ignored(fs, ignored...)
@@ -153,10 +151,7 @@ func (c *Config) bindKubelet(fs *pflag.FlagSet) {
 var ignored = []string{
 	"apiserver-count", "kubelet-https", "kubelet-timeout", "runtime-config", "event-ttl",
 	"audit-log-maxage", "audit-log-maxbackup", "audit-log-maxsize", "audit-log-path", "audit-log-format", "audit-policy-file",
-	"enable-admission-plugins", "disable-admission-plugins", "enable-bootstrap-token-auth",
-	"service-account-key-file", "service-account-signing-key-file", "service-account-issuer", "service-account-lookup", "api-audiences",
-	"requestheader-client-ca-file", "requestheader-allowed-names", "requestheader-extra-headers-prefix", "requestheader-group-headers",
-	"requestheader-username-headers", "proxy-client-cert-file", "proxy-client-key-file", "enable-aggregator-routing",
+	"service-account-lookup", "proxy-client-cert-file", "proxy-client-key-file", "enable-aggregator-routing",
 	"storage-backend", "storage-media-type", "watch-cache", "default-watch-cache-size", "watch-cache-sizes",
 	"enable-priority-and-fairness", "goaway-chance", "profiling", "feature-gates", "endpoint-reconciler-type",
 }
@@ -179,11 +174,6 @@ func (c *Config) Validate() error {
 	}
 	if c.ClientCA == "" {
 		bad("--client-ca-file is needed: without it nobody can log in")
-	}
-	for _, mode := range c.AuthorizationModes {
-		if err := authz.CheckMode(mode); err != nil {
-			bad("--authorization-mode: %w", err)
-		}
 	}
 	if c.EncryptionConfig != "" {
 		bad("--encryption-provider-config comes later: objects are stored unencrypted, so the flag is refused rather than ignored")
@@ -208,6 +198,7 @@ func (c *Config) Validate() error {
 	if c.MaxReads < 0 || c.MaxWrites < 0 || c.MinWatch < 0 {
 		bad("--max-requests-inflight, --max-mutating-requests-inflight and --min-request-timeout must not be negative")
 	}
+	errs = append(errs, c.Access.validate()...)
 	errs = append(errs, c.Etcd.validate()...)
 	return errors.Join(errs...)
 }

@@ -65,7 +65,7 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 	for args, want := range map[string][]string{
 		needed: nil,
 		"":     {"--client-ca-file is needed", "--tls-cert-file and --tls-private-key-file are needed"},
-		needed + "--authorization-mode=Node,RBAC":            {"Node comes later", "RBAC comes later"},
+		needed + "--authorization-mode=Node,Magic": {"--authorization-mode"},
 		needed + "--encryption-provider-config=x":            {"--encryption-provider-config comes later"},
 		needed + "--service-cluster-ip-range=10.0.0.0/8":     {"must hold between 8 and 1048576 addresses"},
 		needed + "--service-cluster-ip-range=x":              {"--service-cluster-ip-range"},

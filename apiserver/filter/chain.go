@@ -1,16 +1,14 @@
 package filter
 
 import (
-	"errors"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/google/uuid"
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
-	"hardway/apiserver/authn"
 	"hardway/apiserver/authz"
 	"hardway/apiserver/request"
 )
@@ -20,6 +18,8 @@ type Options struct {
 	Log        *zap.Logger
 	Metrics    *Metrics
 	Authorizer authz.Authorizer
+	// Authenticate finds out who sends a request.
+	Authenticate func(r *http.Request) (*request.UserInfo, error)
 	// Fail writes an error as a Status.
 	Fail func(w http.ResponseWriter, r *http.Request, err error)
 	// MaxReads and MaxWrites bound the requests in flight, long-running ones apart; 0 means no bound.
@@ -43,7 +43,7 @@ func New(o Options, h http.Handler) http.Handler {
 	}
 	c := &chain{Options: o, reads: newLimit(o.MaxReads), writes: newLimit(o.MaxWrites)}
 	for _, with := range []func(http.Handler) http.Handler{
-		c.authorize, c.deadline, c.inFlight, c.authenticate, c.measure, c.describe, c.recover,
+		c.authorize, c.impersonate, c.deadline, c.inFlight, c.authenticate, c.measure, c.describe, c.recover,
 	} {
 		h = with(h)
 	}
@@ -70,23 +70,16 @@ func (c *chain) describe(next http.Handler) http.Handler {
 	})
 }
 
-// authenticate finds out who asks; 401 when it cannot. Impersonation is refused for as long as nothing decides about
-// it.
+// authenticate finds out who asks; 401 when it cannot.
 func (c *chain) authenticate(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		user, err := authn.Authenticate(r, c.Now())
+		user, err := c.Authenticate(r)
 		if err != nil {
+			c.Log.Debug("refused to log in", zap.String("from", r.RemoteAddr), zap.String("path", r.URL.Path), zap.Error(err))
 			c.Fail(w, r, apierrors.NewUnauthorized("Unauthorized"))
 			return
 		}
 		request.StateOf(r.Context()).User = user
-		for _, name := range []string{"Impersonate-User", "Impersonate-Group", "Impersonate-Uid"} {
-			if r.Header.Get(name) != "" {
-				c.Fail(w, r, apierrors.NewForbidden(schema.GroupResource{Resource: "users"}, r.Header.Get(name),
-					errors.New("impersonation is not served: send the request as the user itself")))
-				return
-			}
-		}
 		next.ServeHTTP(w, r)
 	})
 }
@@ -94,20 +87,17 @@ func (c *chain) authenticate(next http.Handler) http.Handler {
 // authorize asks whether the user may; 403 with the reason when not.
 func (c *chain) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		user, info := request.User(r.Context()), request.From(r.Context())
-		decision, reason, err := c.Authorizer.Authorize(r.Context(), user, info)
+		state := request.StateOf(r.Context())
+		decision, reason, err := c.Authorizer.Authorize(r.Context(), state.User, state.Info)
 		if decision == authz.Allow {
+			state.Allowed = reason
 			next.ServeHTTP(w, r)
 			return
 		}
 		if err != nil {
-			c.Fail(w, r, apierrors.NewInternalError(err))
-			return
+			c.Log.Warn("authorize", zap.String("user", state.User.Name), zap.String("path", r.URL.Path), zap.Error(err))
+			reason = strings.TrimSpace(reason + "\n" + err.Error())
 		}
-		msg := authz.Forbidden(user, info)
-		if reason != "" {
-			msg += ": " + reason
-		}
-		c.Fail(w, r, apierrors.NewForbidden(schema.GroupResource{Group: info.Group, Resource: info.Resource}, info.Name, errors.New(msg)))
+		c.Fail(w, r, refuse(state.User, state.Info, reason))
 	})
 }

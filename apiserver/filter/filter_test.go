@@ -18,6 +18,7 @@ import (
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"hardway/apiserver/authn"
 	"hardway/apiserver/authz"
 	"hardway/apiserver/request"
 )
@@ -37,6 +38,12 @@ func chainOf(h http.HandlerFunc, change func(*Options)) (send func(ctx context.C
 	m = NewMetrics(prometheus.NewRegistry(), func(_, _, resource, sub string) bool { return resource == "pods" && (sub == "" || sub == "log") })
 	o := Options{
 		Log: zap.NewNop(), Metrics: m, Authorizer: refuses("mallory"), Timeout: time.Minute,
+		Authenticate: func(r *http.Request) (*request.UserInfo, error) {
+			if r.TLS == nil || r.TLS.PeerCertificates[0].Subject.CommonName == "" {
+				return nil, authn.ErrUnauthorized
+			}
+			return authn.FromCertificate(r.TLS.PeerCertificates[0]), nil
+		},
 		Fail: func(w http.ResponseWriter, _ *http.Request, err error) {
 			var api apierrors.APIStatus
 			if !errors.As(err, &api) {

@@ -153,6 +153,15 @@ func (r *Registry) ttl(obj resource.Object) int64 {
 	return r.kind.TTL(obj)
 }
 
+// Admit asks the admission chain about an object that is sent to a subresource and stored nowhere.
+func (r *Registry) Admit(ctx context.Context, sub string, sent resource.Object) error {
+	a := r.attributes(admission.Create, sent, nil, sub, nil)
+	if err := r.admission.Mutate(ctx, a); err != nil {
+		return err
+	}
+	return r.admission.Validate(ctx, a)
+}
+
 // attributes describe a write to admission.
 func (r *Registry) attributes(op admission.Operation, obj resource.Object, old *cache.Item, sub string, dry []string) *admission.Attributes {
 	a := &admission.Attributes{Operation: op, Kind: r.kind, Subresource: sub, Object: obj, DryRun: dryRun(dry)}

@@ -32,6 +32,10 @@ type State struct {
 	User      *UserInfo
 	ID        string // the Audit-Id
 	UserAgent string
+	// Impersonator is who really asks, when User is somebody that they act as.
+	Impersonator *UserInfo
+	// Allowed is why the request was allowed, in the authorizer's words.
+	Allowed string
 
 	mu       sync.Mutex
 	warnings []string

@@ -30,6 +30,8 @@ type Info struct {
 	Parts []string
 	// LegacyWatch says that the URL was of the old form /api/v1/watch/...
 	LegacyWatch bool
+	// Fields is the field selector of a list, a watch or a deletecollection; nil without one, or with a bad one.
+	Fields fields.Selector
 }
 
 // errShortPath is what a path gets that ends after /watch or /proxy.
@@ -119,23 +121,26 @@ func (i *Info) sharpen(u *url.URL) {
 	switch i.Verb {
 	case "delete":
 		i.Verb = "deletecollection"
-		return
 	case "get":
+		i.Verb = "list"
+	case "watch": // of the old form
 	default:
 		return
 	}
-	i.Verb = "list"
 	if u.RawQuery == "" {
 		return
 	}
 	query := u.Query()
-	if Flag(query, "watch") {
+	if i.Verb == "list" && Flag(query, "watch") {
 		i.Verb = "watch"
 	}
-	if sel, err := fields.ParseSelector(query.Get("fieldSelector")); err == nil {
-		if name, ok := sel.RequiresExactMatch("metadata.name"); ok && len(content.IsPathSegmentName(name)) == 0 {
-			i.Name = name
-		}
+	sel, err := fields.ParseSelector(query.Get("fieldSelector"))
+	if err != nil || sel.Empty() {
+		return
+	}
+	i.Fields = sel
+	if name, ok := sel.RequiresExactMatch("metadata.name"); ok && i.Verb != "deletecollection" && len(content.IsPathSegmentName(name)) == 0 {
+		i.Name = name
 	}
 }
 

@@ -5,7 +5,9 @@ import (
 	"fmt"
 	"strings"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -119,12 +121,20 @@ type Spec[T any] struct {
 
 	// Review makes the kind a question: it can only be created, is never stored, and the answer is obj as Review
 	// leaves it. Verbs is "create".
-	Review func(ctx context.Context, obj *T, may Authorize) error
+	Review func(ctx context.Context, obj *T, judge Judge) error
 }
 
-// Authorize says whether the user named in the spec may do what it describes, and why. It is the authorizer in the
-// words of the API.
-type Authorize func(ctx context.Context, spec *authorizationv1.SubjectAccessReviewSpec) (authorizationv1.SubjectAccessReviewStatus, error)
+// Judge answers the questions of the review kinds: authentication and authorization in the words of the API.
+type Judge interface {
+	// May says whether the user named in the spec may do what it describes, and why.
+	May(ctx context.Context, spec *authorizationv1.SubjectAccessReviewSpec) (authorizationv1.SubjectAccessReviewStatus, error)
+	// Rules lists what a user may do in a namespace, as far as that can be listed.
+	Rules(ctx context.Context, user, uid string, groups []string, namespace string) authorizationv1.SubjectRulesReviewStatus
+	// Who says for whom a token stands.
+	Who(ctx context.Context, spec *authenticationv1.TokenReviewSpec) authenticationv1.TokenReviewStatus
+	// Issue fills in the status of a request for a token of an account.
+	Issue(ctx context.Context, account *corev1.ServiceAccount, r *authenticationv1.TokenRequest) error
+}
 
 // Column is one column of a table.
 type Column[T any] struct {
@@ -153,6 +163,8 @@ type Subresource struct {
 	// Delete makes sending to the subresource a delete of the parent, with the options it returns (Eviction). Write,
 	// if there is one too, runs first and is stored first.
 	Delete func(parent Object, sent runtime.Object) (*metav1.DeleteOptions, error)
+	// Answer fills in what was sent, which is then the answer; nothing is stored (a TokenRequest).
+	Answer func(ctx context.Context, parent Object, sent runtime.Object, judge Judge) error
 	// Validate checks the parent after Write, instead of the kind's own rules.
 	Validate func(obj, old Object) field.ErrorList
 }
@@ -208,7 +220,7 @@ type Kind struct {
 	Columns                  []TableColumn
 	Subresources             []Subresource
 	Versions                 []Version
-	Review                   func(ctx context.Context, obj Object, may Authorize) error // nil: stored like any other
+	Review                   func(ctx context.Context, obj Object, judge Judge) error // nil: stored like any other
 }
 
 // TableColumn is a Column with its type erased.
@@ -321,7 +333,7 @@ func eraseHooks[T any, P Pointer[T]](k *Kind, s Spec[T]) {
 		k.OnDelete = func(obj Object) bool { return s.OnDelete((*T)(obj.(P))) }
 	}
 	if s.Review != nil {
-		k.Review = func(ctx context.Context, obj Object, may Authorize) error { return s.Review(ctx, (*T)(obj.(P)), may) }
+		k.Review = func(ctx context.Context, obj Object, judge Judge) error { return s.Review(ctx, (*T)(obj.(P)), judge) }
 	}
 	if s.TTL != nil {
 		k.TTL = func(obj Object) int64 { return s.TTL((*T)(obj.(P))) }

@@ -58,7 +58,7 @@ func (c *call) review(obj resource.Object) (*reply, error) {
 	if errs := c.kind.Validate(obj); len(errs) > 0 {
 		return nil, apierrors.NewInvalid(c.gvk.GroupKind(), obj.GetName(), errs)
 	}
-	if err := c.kind.Review(c.r.Context(), obj, c.s.may); err != nil {
+	if err := c.kind.Review(c.r.Context(), obj, c.s.judge); err != nil {
 		return nil, err
 	}
 	return &reply{code: http.StatusCreated, entity: entity{obj: obj}}, nil

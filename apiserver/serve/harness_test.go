@@ -20,13 +20,16 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 
+	"hardway/apiserver/authn"
 	"hardway/apiserver/authz"
 	"hardway/apiserver/discovery"
 	"hardway/apiserver/etcd"
 	"hardway/apiserver/filter"
+	"hardway/apiserver/judge"
 	"hardway/apiserver/kinds"
 	"hardway/apiserver/openapi"
 	"hardway/apiserver/registry"
+	"hardway/apiserver/request"
 	"hardway/apiserver/store"
 )
 
@@ -58,10 +61,16 @@ func newEnv(t *testing.T) *env {
 	ok := http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "ok") }) //nolint:errcheck // a test's answer
 	s, routes := New(Options{
 		Kinds: all, Scheme: kinds.Scheme(), Registries: set, Discovery: discovery.New(all, "192.0.2.1:6443"), OpenAPI: openapi.New(all),
-		Version: version.Info{GitVersion: "v1.36.3"}, Health: ok, Debug: ok, May: authz.Reviewer(authz.AlwaysAllow{}), Ending: ctx, Log: log,
+		Version: version.Info{GitVersion: "v1.36.3"}, Health: ok, Debug: ok, Judge: &judge.Judge{Authorizer: authz.AlwaysAllow{}}, Ending: ctx, Log: log,
 	})
 	h := filter.New(filter.Options{
 		Log: log, Metrics: filter.NewMetrics(prometheus.NewRegistry(), s.Known), Authorizer: authz.AlwaysAllow{}, Fail: Fail, Timeout: time.Minute,
+		Authenticate: func(r *http.Request) (*request.UserInfo, error) {
+			if r.TLS == nil {
+				return nil, authn.ErrUnauthorized
+			}
+			return authn.FromCertificate(r.TLS.PeerCertificates[0]), nil
+		},
 	}, routes)
 	cert := &x509.Certificate{Subject: pkix.Name{CommonName: "jane", Organization: []string{"devs"}}, NotAfter: time.Now().Add(time.Hour)}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

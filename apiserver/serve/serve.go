@@ -40,8 +40,10 @@ type Options struct {
 	// MinWatch is the shortest time after which a watch without a timeout of its own is ended; each gets a random
 	// one up to twice as long, so that watchers do not come back all at once. Default 30 minutes.
 	MinWatch time.Duration
-	// May answers access reviews.
-	May resource.Authorize
+	// Judge answers reviews.
+	Judge resource.Judge
+	// OpenID serves /.well-known/openid-configuration and /openid/v1/jwks; nil: they are not served.
+	OpenID http.Handler
 	// Ending ends when the server stops: watches and connected streams end with it.
 	Ending context.Context
 	Log    *zap.Logger
@@ -56,7 +58,7 @@ type Server struct {
 	discovery *discovery.Discovery
 	openapi   *openapi.Server
 	version   version.Info
-	may       resource.Authorize
+	judge     resource.Judge
 	ending    context.Context
 	log       *zap.Logger
 }
@@ -73,7 +75,7 @@ func New(o Options) (*Server, http.Handler) {
 		endpoints: endpoints(o.Kinds, o.Registries, apply.NewTypes(o.Kinds)),
 		decoders:  newDecoders(o.Scheme),
 		connect:   o.Connect, minWatch: o.MinWatch, discovery: o.Discovery, openapi: o.OpenAPI, version: o.Version,
-		may: o.May, ending: o.Ending, log: o.Log,
+		judge: o.Judge, ending: o.Ending, log: o.Log,
 	}
 	return s, s.routes(o)
 }
@@ -112,6 +114,10 @@ func (s *Server) routes(o Options) http.Handler {
 	for _, path := range []string{"/healthz", "/livez", "/readyz"} {
 		m.Handle(path, o.Health)
 		m.PathPrefix(path + "/").Handler(o.Health)
+	}
+	if o.OpenID != nil {
+		m.Handle("/.well-known/openid-configuration", o.OpenID)
+		m.Handle("/openid/v1/jwks", o.OpenID)
 	}
 	m.Handle("/metrics", o.Debug)
 	m.PathPrefix("/debug/").Handler(o.Debug)

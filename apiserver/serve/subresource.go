@@ -106,7 +106,29 @@ func (c *call) createSub() (*reply, error) {
 	if err := c.checkSent(sent); err != nil {
 		return nil, err
 	}
+	if c.sub.Answer != nil {
+		return c.answerSub(sent)
+	}
 	return c.act(sent, &metav1.UpdateOptions{DryRun: opts.DryRun, FieldManager: opts.FieldManager})
+}
+
+// answerSub lets the subresource answer what was sent.
+func (c *call) answerSub(sent runtime.Object) (*reply, error) {
+	ctx := c.r.Context()
+	parent, err := c.reg.Find(ctx, c.namespace, c.info.Name)
+	if err != nil {
+		return nil, err
+	}
+	if obj, ok := sent.(resource.Object); ok {
+		if err := c.reg.Admit(ctx, c.sub.Name, obj); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.sub.Answer(ctx, parent, sent, c.s.judge); err != nil {
+		return nil, err
+	}
+	sent.GetObjectKind().SetGroupVersionKind(c.sub.Kind)
+	return &reply{code: http.StatusCreated, other: sent}, nil
 }
 
 // checkSent makes sure that what is sent names no other parent.

@@ -14,6 +14,7 @@ import (
 	"hardway/apiserver/admission/plugins/priority"
 	"hardway/apiserver/admission/plugins/serviceaccount"
 	"hardway/apiserver/allocate"
+	"hardway/apiserver/authz/rbac"
 	"hardway/apiserver/evict"
 	"hardway/apiserver/registry"
 	"hardway/apiserver/resource"
@@ -45,7 +46,7 @@ func (s *server) makeRegistries(all []*resource.Kind) error {
 	var failed error
 	s.set = registry.NewSet(registry.Options{
 		Kinds: all, Store: s.kept.Store, Compaction: compaction, Log: s.log,
-		Admission: plugins,
+		Admission: s.plugins,
 		Hooks: func(set *registry.Set) map[schema.GroupResource]registry.Hooks {
 			s.allocator, failed = allocate.New(allocate.Options{
 				CIDRs: []netip.Prefix{cidr.Masked()}, Ports: ports,
@@ -64,13 +65,18 @@ func (s *server) makeRegistries(all []*resource.Kind) error {
 }
 
 // plugins is the admission chain, in the order in which upstream's plugins of these names run.
-func plugins(set *registry.Set) admission.Chain {
-	return admission.Chain{
+func (s *server) plugins(set *registry.Set) admission.Chain {
+	s.access.look.set.Store(set)
+	chain := admission.Chain{
 		namespacelifecycle.Plugin{Namespaces: set.For(namespaces)},
-		serviceaccount.Plugin{Accounts: set.For(accounts)},
+		serviceaccount.Plugin{Accounts: set.For(accounts), NoTokens: s.access.tokens == nil},
 		priority.Plugin{},
 		defaulttolerationseconds.Plugin{},
 	}
+	if s.access.roles != nil {
+		chain = append(chain, rbac.Escalation{Index: s.access.roles, Authorizer: s.access.authorizer})
+	}
+	return chain
 }
 
 // podHooks asks the disruption budgets before an eviction.

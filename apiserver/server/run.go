@@ -16,7 +16,6 @@ import (
 
 	"hardway/apiserver/allocate"
 	"hardway/apiserver/apply"
-	"hardway/apiserver/authz"
 	"hardway/apiserver/config"
 	"hardway/apiserver/discovery"
 	"hardway/apiserver/etcd"
@@ -37,11 +36,11 @@ import (
 // Run serves until ctx ends. Bad files named in the configuration are a daemon.ConfigError.
 func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	start := time.Now()
-	tlsConfig, err := mtls.Server(mtls.Files{Cert: cfg.CertFile, Key: cfg.KeyFile, CA: cfg.ClientCA})
+	tlsConfig, err := mtls.Asking(mtls.Files{Cert: cfg.CertFile, Key: cfg.KeyFile})
 	if err != nil {
 		return &daemon.ConfigError{Err: err}
 	}
-	authorizer, err := authz.New(cfg.AuthorizationModes)
+	access, err := newAccess(cfg)
 	if err != nil {
 		return &daemon.ConfigError{Err: err}
 	}
@@ -60,7 +59,7 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	}
 	defer kept.stop()
 
-	s := &server{cfg: cfg, log: log, kept: kept, authorizer: authorizer, reg: metrics.New(), health: daemon.NewHealth(), ip: ip, port: port}
+	s := &server{cfg: cfg, log: log, kept: kept, access: access, reg: metrics.New(), health: daemon.NewHealth(), ip: ip, port: port}
 	handler, err := s.build(ctx)
 	if err != nil {
 		return err
@@ -74,14 +73,14 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 
 // server is the wired whole.
 type server struct {
-	cfg        *config.Config
-	log        *zap.Logger
-	kept       *kept
-	authorizer authz.Authorizer
-	reg        *prometheus.Registry
-	health     *daemon.Health
-	ip         net.IP
-	port       int
+	cfg    *config.Config
+	log    *zap.Logger
+	kept   *kept
+	access *access
+	reg    *prometheus.Registry
+	health *daemon.Health
+	ip     net.IP
+	port   int
 
 	set       *registry.Set
 	allocator *allocate.Allocator
@@ -120,14 +119,15 @@ func (s *server) build(ctx context.Context) (http.Handler, error) {
 		OpenAPI:   openapi.New(all),
 		Connect:   connect,
 		Version:   versionInfo(),
-		Health:    s.health, Debug: daemon.DebugMux(s.health, s.reg),
+		Health:    s.health, Debug: daemon.GuardedDebugMux(s.health, s.reg, open),
 		MinWatch: time.Duration(s.cfg.MinWatch) * time.Second,
-		May:      authz.Reviewer(s.authorizer),
+		Judge:    s.access.judge(),
+		OpenID:   s.access.openID(net.JoinHostPort(s.ip.String(), fmt.Sprint(s.port))),
 		Ending:   s.ending,
 		Log:      s.log,
 	})
 	return filter.New(filter.Options{
-		Log: s.log, Metrics: filter.NewMetrics(s.reg, handlers.Known), Authorizer: s.authorizer, Fail: serve.Fail,
+		Log: s.log, Metrics: filter.NewMetrics(s.reg, handlers.Known), Authorizer: s.access.authorizer, Authenticate: s.access.authenticator.Authenticate, Fail: serve.Fail,
 		MaxReads: s.cfg.MaxReads, MaxWrites: s.cfg.MaxWrites, Timeout: s.cfg.RequestTimeout,
 	}, routes), nil
 }
@@ -137,6 +137,7 @@ func (s *server) checks() {
 	s.health.Live("etcd", s.kept.ready)
 	s.health.Ready("caches", s.set.Ready)
 	s.health.Ready("bootstrap", s.bootstrap.Check)
+	s.health.Ready("access", s.access.ready)
 	s.health.Ready("shutdown", func(context.Context) error {
 		if s.stopping.Load() {
 			return fmt.Errorf("the server is stopping")
@@ -160,6 +161,7 @@ func (s *server) run(ctx context.Context, srv *http.Server, l net.Listener, star
 	})
 	g.Add("caches", s.set.Run)
 	g.Add("bootstrap", s.bootstrap.Run)
+	g.Add("access", s.follow)
 	g.Add("allocator", s.repair)
 	g.Add("watchdog", daemon.Watchdog(s.health))
 	g.Add("api", func(ctx context.Context) error {

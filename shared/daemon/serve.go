@@ -62,17 +62,22 @@ func Serve(ctx context.Context, l net.Listener, cfg *tls.Config, h http.Handler,
 // DebugMux serves health to everybody, and /metrics and /debug/pprof to those who present a client certificate that
 // the listener's CA signed. On a listener without TLS these are served to connections from this machine only.
 func DebugMux(h *Health, reg *prometheus.Registry) *http.ServeMux {
+	return GuardedDebugMux(h, reg, Trusted)
+}
+
+// GuardedDebugMux is DebugMux with another guard in front of /metrics and /debug/pprof.
+func GuardedDebugMux(h *Health, reg *prometheus.Registry, guard func(http.Handler) http.Handler) *http.ServeMux {
 	mux := http.NewServeMux()
 	for _, path := range []string{"/healthz", "/livez", "/readyz"} {
 		mux.Handle(path, h)
 		mux.Handle(path+"/", h)
 	}
-	mux.Handle("/metrics", Trusted(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
+	mux.Handle("/metrics", guard(promhttp.HandlerFor(reg, promhttp.HandlerOpts{})))
 	for path, handler := range map[string]http.HandlerFunc{
 		"/debug/pprof/": pprof.Index, "/debug/pprof/cmdline": pprof.Cmdline, "/debug/pprof/profile": pprof.Profile,
 		"/debug/pprof/symbol": pprof.Symbol, "/debug/pprof/trace": pprof.Trace,
 	} {
-		mux.Handle(path, Trusted(handler))
+		mux.Handle(path, guard(handler))
 	}
 	return mux
 }

@@ -33,6 +33,40 @@ func Server(f Files) (*tls.Config, error) {
 	}, nil
 }
 
+// Asking returns a configuration for a listener whose handler checks certificates by itself, against a Pool: clients may
+// present any, or none. f.CA is not used.
+func Asking(f Files) (*tls.Config, error) {
+	f.CA = ""
+	p, err := open(f)
+	if err != nil {
+		return nil, err
+	}
+	return &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"h2", "http/1.1"},
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			cfg := p.current().server.Clone()
+			cfg.ClientAuth = tls.RequestClientCert
+			return cfg, nil
+		},
+	}, nil
+}
+
+// Pool is a file of CA certificates.
+type Pool struct{ pair *pair }
+
+// OpenPool reads a file of CA certificates.
+func OpenPool(path string) (*Pool, error) {
+	p, err := open(Files{CA: path})
+	if err != nil {
+		return nil, err
+	}
+	return &Pool{p}, nil
+}
+
+// Roots are the certificates that are in the file now. The same pool means that nothing changed.
+func (p *Pool) Roots() *x509.CertPool { return p.pair.current().roots }
+
 // Identity is who a client is and whom it trusts.
 type Identity struct{ pair *pair }
 

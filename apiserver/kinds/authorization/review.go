@@ -23,8 +23,8 @@ var SubjectAccessReview = resource.Define(scheme.Types, resource.Spec[authorizat
 	Scope:    resource.Cluster,
 	Verbs:    []string{"create"},
 	Validate: func(r *authorizationv1.SubjectAccessReview) field.ErrorList { return validateSpec(&r.Spec, true) },
-	Review: func(ctx context.Context, r *authorizationv1.SubjectAccessReview, may resource.Authorize) error {
-		return answer(ctx, &r.Spec, &r.Status, may)
+	Review: func(ctx context.Context, r *authorizationv1.SubjectAccessReview, judge resource.Judge) error {
+		return answer(ctx, &r.Spec, &r.Status, judge)
 	},
 })
 
@@ -44,8 +44,8 @@ var LocalSubjectAccessReview = resource.Define(scheme.Types, resource.Spec[autho
 		}
 		return errs
 	},
-	Review: func(ctx context.Context, r *authorizationv1.LocalSubjectAccessReview, may resource.Authorize) error {
-		return answer(ctx, &r.Spec, &r.Status, may)
+	Review: func(ctx context.Context, r *authorizationv1.LocalSubjectAccessReview, judge resource.Judge) error {
+		return answer(ctx, &r.Spec, &r.Status, judge)
 	},
 })
 
@@ -59,7 +59,7 @@ var SelfSubjectAccessReview = resource.Define(scheme.Types, resource.Spec[author
 			ResourceAttributes: r.Spec.ResourceAttributes, NonResourceAttributes: r.Spec.NonResourceAttributes,
 		}, false)
 	},
-	Review: func(ctx context.Context, r *authorizationv1.SelfSubjectAccessReview, may resource.Authorize) error {
+	Review: func(ctx context.Context, r *authorizationv1.SelfSubjectAccessReview, judge resource.Judge) error {
 		user := request.User(ctx)
 		if user == nil {
 			return apierrors.NewBadRequest("no user present on request")
@@ -71,7 +71,7 @@ var SelfSubjectAccessReview = resource.Define(scheme.Types, resource.Spec[author
 		for key, values := range user.Extra {
 			spec.Extra[key] = values
 		}
-		return answer(ctx, &spec, &r.Status, may)
+		return answer(ctx, &spec, &r.Status, judge)
 	},
 })
 
@@ -79,8 +79,8 @@ func names(kind, plural string) resource.Names {
 	return resource.Names{Group: group, Version: version, Kind: kind, Plural: plural}
 }
 
-func answer(ctx context.Context, spec *authorizationv1.SubjectAccessReviewSpec, status *authorizationv1.SubjectAccessReviewStatus, may resource.Authorize) error {
-	verdict, err := may(ctx, spec)
+func answer(ctx context.Context, spec *authorizationv1.SubjectAccessReviewSpec, status *authorizationv1.SubjectAccessReviewStatus, judge resource.Judge) error {
+	verdict, err := judge.May(ctx, spec)
 	if err != nil {
 		return fmt.Errorf("review what %s may do: %w", spec.User, err)
 	}
@@ -104,3 +104,21 @@ func validateSpec(s *authorizationv1.SubjectAccessReviewSpec, needSubject bool) 
 	}
 	return errs
 }
+
+// SelfSubjectRulesReview asks for a list of what the one who asks may do in a namespace: `kubectl auth can-i --list`.
+var SelfSubjectRulesReview = resource.Define(scheme.Types, resource.Spec[authorizationv1.SelfSubjectRulesReview]{
+	Names: names("SelfSubjectRulesReview", "selfsubjectrulesreviews"),
+	Scope: resource.Cluster,
+	Verbs: []string{"create"},
+	Review: func(ctx context.Context, r *authorizationv1.SelfSubjectRulesReview, judge resource.Judge) error {
+		user := request.User(ctx)
+		if user == nil {
+			return apierrors.NewBadRequest("no user present on request")
+		}
+		if r.Spec.Namespace == "" {
+			return apierrors.NewBadRequest("no namespace on request")
+		}
+		r.Status = judge.Rules(ctx, user.Name, user.UID, user.Groups, r.Spec.Namespace)
+		return nil
+	},
+})

@@ -4,17 +4,19 @@ import (
 	"context"
 	"testing"
 
+	authenticationv1 "k8s.io/api/authentication/v1"
 	authorizationv1 "k8s.io/api/authorization/v1"
+	corev1 "k8s.io/api/core/v1"
 
 	"hardway/apiserver/request"
 )
 
 func TestSelfReviewAsksForTheOneWhoAsks(t *testing.T) {
 	var asked *authorizationv1.SubjectAccessReviewSpec
-	may := func(_ context.Context, spec *authorizationv1.SubjectAccessReviewSpec) (authorizationv1.SubjectAccessReviewStatus, error) {
+	may := judged(func(_ context.Context, spec *authorizationv1.SubjectAccessReviewSpec) (authorizationv1.SubjectAccessReviewStatus, error) {
 		asked = spec
 		return authorizationv1.SubjectAccessReviewStatus{Allowed: true, Reason: "because"}, nil
-	}
+	})
 	ctx := request.With(t.Context(), &request.State{User: &request.UserInfo{
 		Name: "eve", UID: "u", Groups: []string{"devs"}, Extra: map[string][]string{"scope": {"a"}},
 	}})
@@ -51,4 +53,20 @@ func TestReviewsMustAskSomething(t *testing.T) {
 			t.Errorf("%s: %v", name, errs)
 		}
 	}
+}
+
+// judged is a judge that only knows who may.
+type judged func(context.Context, *authorizationv1.SubjectAccessReviewSpec) (authorizationv1.SubjectAccessReviewStatus, error)
+
+func (j judged) May(ctx context.Context, spec *authorizationv1.SubjectAccessReviewSpec) (authorizationv1.SubjectAccessReviewStatus, error) {
+	return j(ctx, spec)
+}
+func (judged) Rules(context.Context, string, string, []string, string) (none authorizationv1.SubjectRulesReviewStatus) {
+	return none
+}
+func (judged) Who(context.Context, *authenticationv1.TokenReviewSpec) (none authenticationv1.TokenReviewStatus) {
+	return none
+}
+func (judged) Issue(context.Context, *corev1.ServiceAccount, *authenticationv1.TokenRequest) error {
+	return nil
 }

@@ -1,8 +1,6 @@
 // Package serviceaccount gives every new pod a service account: the namespace's default one unless it names another,
-// which must exist. A pod without image pull secrets gets those of its account.
-//
-// Differs from upstream: no token volume is added, because the API has no TokenRequest yet. A pod that asks for a token
-// with automountServiceAccountToken runs without one.
+// which must exist. A pod without image pull secrets gets those of its account, and every container a token of the
+// account at /var/run/secrets/kubernetes.io/serviceaccount, unless pod or account say no or something else is there.
 package serviceaccount
 
 import (
@@ -24,7 +22,11 @@ type Accounts interface {
 }
 
 // Plugin is the plugin.
-type Plugin struct{ Accounts Accounts }
+type Plugin struct {
+	Accounts Accounts
+	// NoTokens says that the server issues none: then none are mounted.
+	NoTokens bool
+}
 
 // defaultName is the account that every namespace gets from the controllers.
 const defaultName = "default"
@@ -58,6 +60,14 @@ func (p Plugin) Mutate(ctx context.Context, a *admission.Attributes) error {
 	}
 	if len(spec.ImagePullSecrets) == 0 {
 		spec.ImagePullSecrets = slices.Clone(account.ImagePullSecrets)
+	}
+	if account.Annotations[enforce] == "true" {
+		if err := mountable(a, pod, account); err != nil {
+			return err
+		}
+	}
+	if !p.NoTokens && wantsToken(pod, account) {
+		mountToken(pod)
 	}
 	return nil
 }

@@ -51,7 +51,7 @@ func TestPlugin(t *testing.T) {
 			{"mirror with an account", accounts{}, mirror("default"), `pods "p" is forbidden: a mirror pod may not reference service accounts`},
 		} {
 			a := &admission.Attributes{Operation: admission.Create, Kind: kind, Namespace: "ns", Name: "p", Object: &row.pod}
-			err := Plugin{row.accounts}.Mutate(t.Context(), a)
+			err := Plugin{Accounts: row.accounts}.Mutate(t.Context(), a)
 			got := row.pod.Spec.ServiceAccountName
 			if err != nil {
 				got = err.Error()
