@@ -19,6 +19,7 @@ import (
 	"bufio"
 	_ "embed"
 	"fmt"
+	"slices"
 	"strings"
 
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -55,7 +56,23 @@ func Default() *Policy {
 			panic(err)
 		}
 	}
+	p.controllers()
 	return p
+}
+
+// controllerUser is who the controllers are as long as they do not use a service account each.
+const controllerUser = "system:kube-controller-manager"
+
+// controllers lets the one user of all controllers do what each of them may.
+func (p *Policy) controllers() {
+	for _, b := range slices.Clone(p.ClusterRoleBindings) {
+		if name, ok := strings.CutPrefix(b.Name, "system:controller:"); ok {
+			p.ClusterRoleBindings = append(p.ClusterRoleBindings, &rbacv1.ClusterRoleBinding{
+				ObjectMeta: meta("", "hardway:controller:"+name), RoleRef: b.RoleRef,
+				Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: controllerUser}},
+			})
+		}
+	}
 }
 
 func meta(namespace, name string) metav1.ObjectMeta {
