@@ -270,4 +270,3 @@ func ratio(t corev1.LimitType, name corev1.ResourceName, bound resource.Quantity
 	}
 	return nil
 }
-
