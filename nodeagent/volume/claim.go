@@ -2,11 +2,12 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	storagehelpers "k8s.io/component-helpers/storage/volume"
+	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
 )
 
 // Claims looks up what claims are bound to.
@@ -54,13 +55,28 @@ func (s *Set) resolve(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (R
 	if ref := pv.Spec.ClaimRef; ref == nil || ref.UID != claim.UID {
 		return r, fmt.Errorf("volume %s is not bound to claim %s/%s", pv.Name, pod.Namespace, name)
 	}
-	if err := storagehelpers.CheckNodeAffinity(pv, s.claims.NodeLabels()); err != nil {
+	if err := reachable(pv, s.claims.NodeLabels()); err != nil {
 		return r, fmt.Errorf("volume %s cannot be used on this node: %w", pv.Name, err)
 	}
 	r.PV = pv
 	r.ReadOnly = v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly || onlyRead(pv.Spec.AccessModes)
 	r.Volume = &corev1.Volume{Name: v.Name, VolumeSource: corev1.VolumeSource{HostPath: pv.Spec.HostPath, NFS: pv.Spec.NFS}}
 	return r, nil
+}
+
+// reachable checks the labels of this node against what the volume asks of a node.
+func reachable(pv *corev1.PersistentVolume, labels map[string]string) error {
+	if pv.Spec.NodeAffinity == nil || pv.Spec.NodeAffinity.Required == nil {
+		return nil
+	}
+	wanted, err := nodeaffinity.NewNodeSelector(pv.Spec.NodeAffinity.Required)
+	if err != nil {
+		return err
+	}
+	if !wanted.Match(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Labels: labels}}) {
+		return errors.New("no matching NodeSelectorTerms")
+	}
+	return nil
 }
 
 func onlyRead(modes []corev1.PersistentVolumeAccessMode) bool {
