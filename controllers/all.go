@@ -5,6 +5,7 @@ import (
 	"hardway/controllers/cleanup/namespace"
 	"hardway/controllers/cleanup/podgc"
 	"hardway/controllers/control"
+	"hardway/controllers/identity/aggregation"
 	"hardway/controllers/identity/rootca"
 	"hardway/controllers/identity/serviceaccount"
 	"hardway/controllers/node/ipam"
@@ -29,6 +30,11 @@ func all() []control.Controller {
 			Name: "serviceaccount-controller", Alias: "serviceaccount",
 			Reads: []string{"namespaces", "serviceaccounts"}, Writes: []string{"serviceaccounts"},
 			New: serviceaccount.New,
+		},
+		{
+			Name: "clusterrole-aggregation-controller", Alias: "clusterrole-aggregation",
+			Reads: []string{"rbac.authorization.k8s.io/clusterroles"}, Writes: []string{"rbac.authorization.k8s.io/clusterroles"},
+			New: aggregation.New,
 		},
 		{
 			Name: "root-ca-certificate-publisher-controller", Alias: "root-ca-cert-publisher",

@@ -63,7 +63,7 @@ func TestErrorsAreWhatClientsKnow(t *testing.T) {
 		{name: "create without a namespace", method: "POST", path: "/api/v1/configmaps", body: "{}", code: 405, reason: "MethodNotAllowed", message: "not supported"},
 		{name: "subresource", method: "GET", path: configMaps + "/taken/status", code: 404, reason: "NotFound", message: "the server could not find the requested resource"},
 		{name: "too large", method: "POST", path: configMaps, body: strings.Repeat(" ", MaxBody+1), code: 413, reason: "RequestEntityTooLarge", message: "limit is 3145728"},
-		{name: "impersonation", method: "GET", path: configMaps, headers: []string{"Impersonate-User: root"}, code: 403, reason: "Forbidden", message: "impersonation is not served"},
+		{name: "impersonation of nobody", method: "GET", path: configMaps, headers: []string{"Impersonate-Group: root"}, code: 400, reason: "BadRequest", message: "without impersonating a user"},
 		{name: "anonymous", method: "GET", path: configMaps, headers: []string{"Anonymous: yes"}, code: 401, reason: "Unauthorized", message: "Unauthorized"},
 		{name: "delete of what is not there", method: "DELETE", path: configMaps + "/none", code: 404, reason: "NotFound", message: `configmaps "none" not found`},
 		{name: "delete with a wrong uid", method: "DELETE", path: configMaps + "/taken", body: `{"preconditions":{"uid":"x"}}`, code: 409, reason: "Conflict", message: "the UID in the precondition (x) does not match"},
