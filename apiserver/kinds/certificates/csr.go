@@ -100,9 +100,11 @@ func prepare(ctx context.Context, c, old *csr) {
 	}
 }
 
-// approve takes the conditions of what was sent, and nothing else.
+// approve takes the conditions of what was sent, with its labels and annotations, and nothing else.
 func approve(_ context.Context, parent resource.Object, sent runtime.Object) error {
 	to, from := parent.(*csr), sent.(*csr) //nolint:forcetypeassert // the server decodes into New
+	to.SetLabels(from.GetLabels())
+	to.SetAnnotations(from.GetAnnotations())
 	to.Status.Conditions = stamped(from.Status.Conditions, to.Status.Conditions)
 	return nil
 }
