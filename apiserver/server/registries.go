@@ -4,7 +4,9 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 
+	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
@@ -82,10 +84,21 @@ func (s *server) plugins(set *registry.Set) admission.Chain {
 		defaultstorageclass.Plugin{Classes: everywhere[*storagev1.StorageClass](set, schema.GroupResource{Group: storagev1.GroupName, Resource: "storageclasses"})},
 		storageinuse.Plugin{},
 	}
+	chain = s.wanted(chain)
 	if s.access.roles != nil {
 		chain = append(chain, rbac.Escalation{Index: s.access.roles, Authorizer: s.access.authorizer})
 	}
 	return chain
+}
+
+// wanted leaves out the plugins that the configuration disables, and warns of those that it enables in vain.
+func (s *server) wanted(chain admission.Chain) admission.Chain {
+	for _, name := range s.cfg.Access.Enable {
+		if !slices.ContainsFunc(chain, func(p admission.Plugin) bool { return p.Name() == name }) {
+			s.log.Warn("this admission plugin is not there: --enable-admission-plugins names it in vain", zap.String("plugin", name))
+		}
+	}
+	return slices.DeleteFunc(chain, func(p admission.Plugin) bool { return slices.Contains(s.cfg.Access.Disable, p.Name()) })
 }
 
 // inNamespace lists the objects of a kind in a namespace, as they are now.
