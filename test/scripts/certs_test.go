@@ -210,7 +210,11 @@ func TestKubeconfigs(t *testing.T) {
 			t.Errorf("%s: %v", path, err)
 		}
 		ca, err := os.ReadFile(filepath.Join(pki, "ca.pem"))
-		if err != nil || !bytes.Equal(config.CAData, ca) || config.Host != "https://10.0.0.1:6443" {
+		server := "https://10.0.0.1:6443"
+		if file == "kube-scheduler" || file == "kube-controller-manager" {
+			server = "https://127.0.0.1:6443" // they live beside an API server
+		}
+		if err != nil || !bytes.Equal(config.CAData, ca) || config.Host != server {
 			t.Errorf("%s: server %s, or another CA, %v", path, config.Host, err)
 		}
 	}
