@@ -160,8 +160,9 @@ func TestMakeDownAndUp(t *testing.T) {
 	u := newUser(t)
 	u.startHello(t)
 	u.kubectl(t, "create configmap kept --from-literal=k=v")
-	if err := script("down.sh", io.Discard); err != nil {
-		t.Fatal(err)
+	var said bytes.Buffer
+	if err := script("down.sh", &said); err != nil {
+		t.Fatalf("%v\n%s", err, said.String())
 	}
 	if found := leftovers(); found != "" {
 		t.Errorf("make down left behind:\n%s", found)
