@@ -11,11 +11,14 @@ in_cgroups() { # CGROUP...
   done | sort -un
 }
 
-# supervisors prints the pods' supervisors: what the node agent has started to keep a pod below one of the folders.
+# supervisors prints the pods' supervisors: what the node agent has started to keep a pod below one of the folders. A
+# cluster within a container of this machine has the same folders, and other PIDs: its processes are not ours.
 supervisors() { # DIR...
-  local proc dir words
+  local proc dir words own
+  own=$(readlink /proc/self/ns/pid)
   for proc in /proc/[0-9]*; do
     command_of "${proc#/proc/}" && [ "${words[1]:-}" = supervisor ] || continue
+    [ "$(readlink "$proc/ns/pid" 2>/dev/null)" = "$own" ] || continue
     for dir in "$@"; do
       case ${words[2]:-} in "$dir"/pods/*) echo "${proc#/proc/}" ;; esac
     done
@@ -40,9 +43,7 @@ end_pods() { # CGROUP DIR
   end_all TERM ${inside[@]+"${inside[@]}"}
   # shellcheck disable=SC2046 # numbers
   end_all KILL $(in_cgroups "$1") $keepers
-  # Whatever still stands here is on its way out; the search for leftovers at the end has the last word.
-  # shellcheck disable=SC2046 # numbers
-  end_all KILL $(in_cgroups "$1") $(supervisors "$2")
+  [ -z "$(in_cgroups "$1")$(supervisors "$2")" ] || { echo "these do not die: $(in_cgroups "$1") $(supervisors "$2")"; return 1; }
 }
 
 # unmount_below unmounts everything below folders, the innermost first.

@@ -157,7 +157,6 @@ func TestMakeUpAgain(t *testing.T) {
 
 // TestMakeDownAndUp: the cluster goes on with what it was told before.
 func TestMakeDownAndUp(t *testing.T) {
-	t.Skip("known fault: after the tests that kill daemons, three processes outlive SIGKILL for over 5 s and make down fails")
 	u := newUser(t)
 	u.startHello(t)
 	u.kubectl(t, "create configmap kept --from-literal=k=v")
