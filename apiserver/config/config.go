@@ -115,12 +115,13 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.RequestTimeout, "request-timeout", c.RequestTimeout, "deadline of a request that is not meant to last")
 	fs.IntVar(&c.MinWatch, "min-request-timeout", c.MinWatch, "seconds that a watch lasts at least; each gets up to twice as much")
 	c.Access.bind(fs)
-	c.bindEtcd(fs)
+	c.BindEtcd(fs)
 	c.bindKubelet(fs)
 	daemon.Ignored(fs, ignored...)
 }
 
-func (c *Config) bindEtcd(fs *pflag.FlagSet) {
+// BindEtcd puts the flags about etcd onto the configuration.
+func (c *Config) BindEtcd(fs *pflag.FlagSet) {
 	e := &c.Etcd
 	fs.StringSliceVar(&e.Servers, "etcd-servers", nil, "URLs of an external etcd (default: the embedded one)")
 	fs.StringVar(&e.CA, "etcd-cafile", "", "file of the CA of etcd's certificates")
@@ -136,7 +137,7 @@ func (c *Config) bindEtcd(fs *pflag.FlagSet) {
 	fs.StringVar(&e.InitialCluster, "etcd-initial-cluster", "", "all members of the embedded etcd's cluster: name=url,...")
 	fs.StringVar(&e.InitialState, "etcd-initial-cluster-state", e.InitialState, "new, or existing to join a cluster")
 	fs.StringVar(&e.ClusterToken, "etcd-initial-cluster-token", "", "keeps clusters apart that were made from the same members")
-	fs.Int64Var(&e.Quota, "etcd-quota-backend-bytes", 0, "bound of the embedded etcd's data file (default 8 GiB)")
+	fs.Int64Var(&e.Quota, "etcd-quota-backend-bytes", 0, "bytes that may be in use in the embedded etcd: beyond, nothing may grow (default 8 GiB)")
 }
 
 func (c *Config) bindKubelet(fs *pflag.FlagSet) {

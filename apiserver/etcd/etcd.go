@@ -37,7 +37,7 @@ type Options struct {
 	Token string
 	// ClientTLS and PeerTLS protect https URLs; with a CA, the other side needs a certificate.
 	ClientTLS, PeerTLS TLS
-	// Quota bounds the data file in bytes; default 8 GiB.
+	// Quota bounds what is in use of the data file, in bytes; default DefaultQuota. See Full.
 	Quota int64
 
 	Log *zap.Logger
@@ -58,6 +58,7 @@ type Server struct {
 	embedded *embed.Etcd
 	client   *clientv3.Client
 	alone    bool
+	quota    int64
 }
 
 // Start starts a member and returns when it can serve: it has a leader and has applied its log. It ends early with
@@ -79,7 +80,7 @@ func Start(ctx context.Context, o Options) (*Server, error) {
 		e.Close()
 		return nil, fmt.Errorf("start etcd in %s: %w", o.DataDir, err)
 	}
-	return &Server{embedded: e, client: v3client.New(e.Server), alone: alone}, nil
+	return &Server{embedded: e, client: v3client.New(e.Server), alone: alone, quota: o.quota()}, nil
 }
 
 // shortSegments makes the files of the log 16 MiB instead of 64: a start reads from the beginning of one.
@@ -159,6 +160,18 @@ func (s *Server) Stop() {
 	s.embedded.Close()
 }
 
+// Identity is what a member is called, all members of its cluster, and where others reach it.
+func (o Options) Identity() (name, cluster string, peers []string, err error) {
+	cfg, _, err := o.config()
+	if err != nil {
+		return "", "", nil, err
+	}
+	for _, u := range cfg.AdvertisePeerUrls {
+		peers = append(peers, u.String())
+	}
+	return cfg.Name, cfg.InitialCluster, peers, nil
+}
+
 func (o Options) config() (cfg *embed.Config, alone bool, err error) {
 	if o.DataDir == "" {
 		return nil, false, errors.New("etcd needs a data directory")
@@ -174,10 +187,7 @@ func (o Options) config() (cfg *embed.Config, alone bool, err error) {
 		cfg.Name = o.Name
 	}
 	cfg.ZapLoggerBuilder = embed.NewZapLoggerBuilder(quiet(log))
-	cfg.QuotaBackendBytes = 8 << 30
-	if o.Quota > 0 {
-		cfg.QuotaBackendBytes = o.Quota
-	}
+	cfg.QuotaBackendBytes = o.quota() + reserve(o.quota())
 	cfg.MaxWalFiles, cfg.MaxSnapFiles = 2, 3 // a start reads all of the log that is kept
 	alone = len(o.ListenPeer) == 0
 	if alone {

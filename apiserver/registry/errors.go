@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,7 +42,7 @@ func (r *Registry) status(err error, verb, name string) error {
 		return apierrors.NewRequestEntityTooLargeError(fmt.Sprintf(
 			"%s %q is too large to be stored: at most %d bytes in protobuf encoding", r.gr, name, store.MaxValue))
 	case errors.Is(err, store.ErrNoSpace):
-		return apierrors.NewInternalError(errors.New("etcd's space quota is used up: delete objects, then compact and defragment etcd"))
+		return noSpace()
 	case errors.As(err, &old):
 		return apierrors.NewResourceExpired(old.Error())
 	case errors.As(err, &late), errors.Is(err, cache.ErrNotReady):
@@ -52,6 +53,14 @@ func (r *Registry) status(err error, verb, name string) error {
 		return apierrors.NewTimeoutError("the request was cancelled", 0)
 	}
 	return apierrors.NewInternalError(err)
+}
+
+// noSpace is the Status for a write that would grow what is full.
+func noSpace() error {
+	return &apierrors.StatusError{ErrStatus: metav1.Status{
+		Status: metav1.StatusFailure, Code: http.StatusInsufficientStorage, Reason: "InsufficientStorage",
+		Message: "etcd's space quota is used up, so nothing may grow: delete objects; their room is free some seconds later",
+	}}
 }
 
 // tooLarge is the Status for a resourceVersion that the server has not reached.

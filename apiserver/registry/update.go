@@ -300,6 +300,9 @@ func (u *update) write(ctx context.Context, obj resource.Object, current *cache.
 		u.result = u.r.stored(obj, current.Rev)
 		return rests, false, nil
 	}
+	if err := u.r.store.MayGrow(len(current.Plain), len(plain)); err != nil {
+		return done, false, err
+	}
 	value, err := u.r.cache.Codec().Seal(ctx, current.Key, plain)
 	if err != nil {
 		return rests, false, err

@@ -168,7 +168,7 @@ func (i *Info) APIVersion() string {
 // LongRunning says that the request is meant to last: it has no deadline and counts in no limit of requests in flight.
 func (i *Info) LongRunning() bool {
 	if !i.IsResource {
-		return strings.HasPrefix(i.Path, "/debug/pprof/")
+		return strings.HasPrefix(i.Path, "/debug/pprof/") || strings.HasPrefix(i.Path, "/debug/etcd/")
 	}
 	switch i.Verb {
 	case "watch", "proxy":

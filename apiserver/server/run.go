@@ -3,6 +3,7 @@ package server
 import (
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -108,6 +109,9 @@ func (s *server) build(ctx context.Context) (http.Handler, error) {
 		Advertise: address.Unmap(), Port: s.port, Log: s.log,
 	})
 	s.checks()
+	debug := daemon.GuardedDebugMux(s.health, s.reg, open)
+	debug.HandleFunc(snapshotPath, s.serveSnapshot)
+	debug.HandleFunc(spacePath, s.serveSpace)
 	apply.LimitCopies(10 * serve.MaxBody)
 	connect, err := s.connections()
 	if err != nil {
@@ -119,7 +123,7 @@ func (s *server) build(ctx context.Context) (http.Handler, error) {
 		OpenAPI:   openapi.New(all),
 		Connect:   connect,
 		Version:   versionInfo(),
-		Health:    s.health, Debug: daemon.GuardedDebugMux(s.health, s.reg, open),
+		Health:    s.health, Debug: debug,
 		MinWatch: time.Duration(s.cfg.MinWatch) * time.Second,
 		Judge:    s.access.judge(),
 		OpenID:   s.access.openID(net.JoinHostPort(s.ip.String(), fmt.Sprint(s.port))),
@@ -135,6 +139,7 @@ func (s *server) build(ctx context.Context) (http.Handler, error) {
 // checks are what /livez and /readyz look at.
 func (s *server) checks() {
 	s.health.Live("etcd", s.kept.ready)
+	s.health.Ready("etcd-alarms", s.kept.alarms)
 	s.health.Ready("caches", s.set.Ready)
 	s.health.Ready("bootstrap", s.bootstrap.Check)
 	s.health.Ready("access", s.access.ready)
@@ -204,38 +209,60 @@ func (s *server) announce(ctx context.Context, address net.Addr, start time.Time
 // kept is the opened store.
 type kept struct {
 	*store.Store
-	ready func(context.Context) error
-	done  <-chan struct{}
-	stop  func()
+	ready    func(context.Context) error
+	space    func(context.Context) (etcd.Space, error)
+	snapshot func(context.Context) (io.ReadCloser, error)
+	done     <-chan struct{}
+	stop     func()
+}
+
+// alarms is a readiness check: while etcd has raised an alarm, it refuses to write.
+func (k *kept) alarms(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	space, err := k.space(ctx)
+	if err != nil {
+		return err
+	}
+	return space.Err()
 }
 
 // openStore starts the embedded etcd, or connects to an external one.
 func openStore(ctx context.Context, cfg *config.Config, log *zap.Logger) (*kept, error) {
 	e := cfg.Etcd
-	files := etcd.TLS{Cert: e.Cert, Key: e.Key, CA: e.CA}
 	if len(e.Servers) > 0 {
-		client, err := etcd.Dial(ctx, etcd.External{Endpoints: e.Servers, TLS: files, Log: log.Named("etcd")})
+		client, err := etcd.Dial(ctx, etcd.External{Endpoints: e.Servers, TLS: etcdFiles(e), Log: log.Named("etcd")})
 		if err != nil {
 			return nil, err
 		}
 		st := store.New(client, store.Options{Prefix: e.Prefix})
 		return &kept{
 			Store: st, ready: answers(st),
-			done: make(chan struct{}), stop: func() { client.Close() }, //nolint:errcheck // nothing is left to lose
+			space:    func(ctx context.Context) (etcd.Space, error) { return etcd.SpaceOf(ctx, client) },
+			snapshot: func(ctx context.Context) (io.ReadCloser, error) { return etcd.Snapshot(ctx, client) },
+			done:     make(chan struct{}), stop: func() { client.Close() }, //nolint:errcheck // nothing is left to lose
 		}, nil
 	}
-	member, err := etcd.Start(ctx, etcd.Options{
-		DataDir: e.DataDir, Name: e.Name, ListenClient: e.ListenClient, ListenPeer: e.ListenPeer, AdvertisePeer: e.AdvertisePeer,
-		InitialCluster: e.InitialCluster, Join: e.InitialState == "existing", Token: e.ClusterToken, ClientTLS: files, PeerTLS: files,
-		Quota: e.Quota, Log: log.Named("etcd"),
-	})
+	member, err := etcd.Start(ctx, memberOptions(e, log.Named("etcd")))
 	if err != nil {
 		return nil, err
 	}
 	return &kept{
-		Store: store.New(member.Client(), store.Options{Prefix: e.Prefix, Revision: member.Revision()}),
-		ready: member.Ready, done: member.Done(), stop: member.Stop,
+		Store: store.New(member.Client(), store.Options{Prefix: e.Prefix, Revision: member.Revision(), Full: member.Full}),
+		ready: member.Ready, space: member.Space,
+		snapshot: func(ctx context.Context) (io.ReadCloser, error) { return etcd.Snapshot(ctx, member.Client()) },
+		done:     member.Done(), stop: member.Stop,
 	}, nil
+}
+
+func etcdFiles(e config.Etcd) etcd.TLS { return etcd.TLS{Cert: e.Cert, Key: e.Key, CA: e.CA} }
+
+func memberOptions(e config.Etcd, log *zap.Logger) etcd.Options {
+	return etcd.Options{
+		DataDir: e.DataDir, Name: e.Name, ListenClient: e.ListenClient, ListenPeer: e.ListenPeer, AdvertisePeer: e.AdvertisePeer,
+		InitialCluster: e.InitialCluster, Join: e.InitialState == "existing", Token: e.ClusterToken, ClientTLS: etcdFiles(e), PeerTLS: etcdFiles(e),
+		Quota: e.Quota, Log: log,
+	}
 }
 
 // answers is the check of an external etcd.

@@ -17,18 +17,33 @@ const compactKey = "compact_rev_key"
 // CompactInterval is upstream's default time between compactions.
 const CompactInterval = 5 * time.Minute
 
-// Compact drops old revisions every interval until ctx ends: those that are at least one interval old. Of several
-// apiservers one does it each time. Failures are logged and tried again after the next interval.
+// fullInterval is the time between compactions while the store is full: every update takes room until it is compacted.
+const fullInterval = 5 * time.Second
+
+// Compact drops old revisions every interval until ctx ends: those that are at least one interval old, or, when the
+// store is full, those of some seconds ago. Of several apiservers one does it each time. Failures are logged and tried
+// again after the next interval.
 func (s *Store) Compact(ctx context.Context, interval time.Duration, log *zap.Logger) {
-	tick := time.NewTicker(interval)
+	tick := time.NewTicker(min(interval, fullInterval))
 	defer tick.Stop()
 	var c compactor
-	for {
+	for last, full := time.Now(), false; ; {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
 		}
+		was := full
+		switch full = s.Full(); {
+		case full && !was:
+			log.Warn("etcd's space quota is used up: nothing may grow until something is deleted")
+		case was && !full:
+			log.Info("there is room in etcd again")
+		}
+		if !full && time.Since(last) < interval {
+			continue
+		}
+		last = time.Now()
 		done, err := c.step(ctx, s.client)
 		switch {
 		case err != nil && ctx.Err() == nil:

@@ -22,6 +22,9 @@ type Options struct {
 	Prefix string
 	// Revision reports the newest revision without a round trip, linearizably; nil: etcd is asked.
 	Revision func() int64
+	// Full says that nothing may grow any more; nil: etcd knows best. Creations are refused then, and callers refuse
+	// what MayGrow forbids; deletions, leases and compaction go on.
+	Full func() bool
 }
 
 // Store is the only client of etcd.
@@ -29,6 +32,7 @@ type Store struct {
 	client   *clientv3.Client
 	prefix   string
 	revision func() int64
+	full     func() bool
 	leases   leases
 	asks     asks
 }
@@ -55,7 +59,7 @@ func New(c *clientv3.Client, o Options) *Store {
 	if o.Prefix != "" {
 		prefix = "/" + strings.Trim(o.Prefix, "/")
 	}
-	s := &Store{client: c, prefix: prefix, revision: o.Revision}
+	s := &Store{client: c, prefix: prefix, revision: o.Revision, full: o.Full}
 	s.leases.grant = s.grant
 	s.asks.ask = s.askRevision
 	return s
@@ -69,8 +73,25 @@ func (s *Store) Prefix(storageKey string) string {
 	return s.prefix + "/" + storageKey + "/"
 }
 
+// Full says that nothing may grow any more.
+func (s *Store) Full() bool { return s.full != nil && s.full() }
+
+// smallGrowth is what an object may grow in a full store: finalizers go and deletions begin by updates that add a little.
+const smallGrowth = 512
+
+// MayGrow says whether a value of was bytes may become one of now bytes: ErrNoSpace when the store is too full for that.
+func (s *Store) MayGrow(was, now int) error {
+	if now > was+smallGrowth && s.Full() {
+		return ErrNoSpace
+	}
+	return nil
+}
+
 // Create writes a key that must not exist: ErrExists otherwise. ttl is in seconds, 0 for ever.
 func (s *Store) Create(ctx context.Context, key string, value []byte, ttl int64) (rev int64, err error) {
+	if s.Full() {
+		return 0, fmt.Errorf("create %s: %w", key, ErrNoSpace)
+	}
 	absent := clientv3.Compare(clientv3.ModRevision(key), "=", 0)
 	resp, err := s.put(ctx, absent, key, value, ttl, nil)
 	if err != nil {
