@@ -73,6 +73,9 @@ func run(ctx context.Context, cfg *config.Config, restConfig *rest.Config, log *
 	var g daemon.Group
 	listen(ctx, &g, cfg, names, reg, log)
 	g.Add("server", server.Run)
+	alive := daemon.NewHealth()
+	alive.Live("answers", func(ctx context.Context) error { return answered(ctx, server.Addr(), cfg.Domain) })
+	g.Add("watchdog", daemon.Watchdog(alive))
 	g.Add("loop check", answers.checkLoop)
 	g.Add("configuration", answers.follow)
 	synced := make(chan struct{})

@@ -57,6 +57,7 @@ type loop struct {
 	// behind is true while the kernel may not be as the planner thinks: the next write looks at everything.
 	behind bool
 	delay  time.Duration
+	pulse  pulse
 }
 
 // run writes the first step as a whole, calls ready, and goes on until ctx ends. The tables stay: a proxy that restarts interrupts nothing.
@@ -69,6 +70,7 @@ func (l *loop) run(ctx context.Context, ready func()) error {
 	l.behind = true
 	first := true
 	for {
+		l.pulse.beat()
 		select {
 		case <-ctx.Done():
 			return nil

@@ -113,6 +113,9 @@ func serve(ctx context.Context, cfg *config.Config, on node, restConfig *rest.Co
 	if err := listen(&g, cfg, proxy, reg, log); err != nil {
 		return err
 	}
+	alive := daemon.NewHealth()
+	alive.Live("loop", l.pulse.check)
+	g.Add("watchdog", daemon.Watchdog(alive))
 	g.Add("informers", informers.Run)
 	g.Add("policies", policies.Run)
 	g.Add("conntrack", clean.run)
