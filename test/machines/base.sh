@@ -17,7 +17,9 @@ done
 rm -rf "$base"
 mkdir -p "$base"
 list=$(IFS=,; echo "${packages[*]}")
-debootstrap --variant=minbase --include="$list" bookworm "$base" http://deb.debian.org/debian >"$base.log" 2>&1 ||
+mirror=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' 'Codename: bookworm' 'Component: main' | head -1) # this machine's
+[ -n "$mirror" ] || { echo "base.sh: apt on this machine knows no mirror of Debian 12" >&2; exit 1; }
+debootstrap --variant=minbase --include="$list" bookworm "$base" "$mirror" >"$base.log" 2>&1 ||
   { tail -20 "$base.log" >&2; exit 1; }
 
 systemctl -q --root="$base" enable systemd-networkd
