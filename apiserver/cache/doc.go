@@ -20,5 +20,9 @@
 //   - The feed touches only the watchers that could want an event: they are found by name, by an indexed field such as
 //     spec.nodeName, by namespace, or as those who want all.
 //
+// A feed that begins also asks etcd for the changes from shortly before (recall), so that the clients of a server that was
+// restarted, or of another one that is gone, resume their watches where they were. While that is under way, a watch that
+// begins too early waits for it.
+//
 // History is bounded by count and age, snapshots kept for paging by count and age, encoded forms by bytes and age.
 package cache

@@ -48,6 +48,8 @@ type Feed struct {
 	watch  atomic.Pointer[store.Watch]
 	wait   waiters
 	nudged atomic.Int64 // when etcd was last asked for progress, in ns
+	// recalling is closed when the history from before the last fill is there, as far as it will be.
+	recalling atomic.Pointer[chan struct{}]
 
 	mu     sync.Mutex
 	caches map[string]*Cache // by storage key, such as pods or services/specs
@@ -127,9 +129,20 @@ func (f *Feed) follow(ctx context.Context, refill bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if refill {
+		done := make(chan struct{})
+		f.recalling.Store(&done)
 		if err := f.fillAll(ctx); err != nil {
+			close(done)
 			return err
 		}
+		rev := f.rev.Load()
+		var recall sync.WaitGroup
+		defer recall.Wait()
+		recall.Go(func() {
+			defer close(done)
+			f.recall(ctx, rev)
+		})
+		defer cancel()
 	}
 	w := f.store.Watch(ctx, f.store.Prefix(""), f.rev.Load()+1)
 	f.watch.Store(w)
@@ -219,12 +232,7 @@ func (f *Feed) fillAll(ctx context.Context) error {
 		return err
 	}
 	f.takeAdded()
-	f.mu.Lock()
-	all := make([]*Cache, 0, len(f.caches))
-	for _, c := range f.caches {
-		all = append(all, c)
-	}
-	f.mu.Unlock()
+	all := f.all()
 	if err := f.fill(ctx, all, rev); err != nil {
 		return err
 	}

@@ -72,5 +72,22 @@ func (h *history) after(rev int64) int {
 	return sort.Search(h.len, func(i int) bool { return h.at(i).rev > rev })
 }
 
+// prepend puts earlier changes before those that are there, up to the bound.
+func (h *history) prepend(past []*change, since int64) {
+	if over := len(past) + h.len - historyMax; over > 0 {
+		over = min(over, len(past))
+		if over > 0 {
+			since = past[over-1].rev
+		}
+		past = past[over:]
+	}
+	ring := make([]*change, max(historyMin, len(past)+h.len))
+	n := copy(ring, past)
+	for i := range h.len {
+		ring[n+i] = h.at(i)
+	}
+	h.ring, h.start, h.len, h.since = ring, 0, n+h.len, since
+}
+
 // reset forgets everything: history begins at rev.
 func (h *history) reset(rev int64) { *h = history{since: rev} }

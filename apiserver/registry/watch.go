@@ -36,6 +36,10 @@ func (r *Registry) Watch(ctx context.Context, q Query) (*Watch, error) {
 		return nil, r.status(err, "watch", "")
 	}
 	w, err := r.cache.Watch(sel, o)
+	var old *cache.TooOld
+	if errors.As(err, &old) && r.cache.Feed().Recalled(ctx) {
+		w, err = r.cache.Watch(sel, o)
+	}
 	if err != nil {
 		return nil, r.status(err, "watch", "")
 	}
