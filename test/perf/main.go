@@ -28,7 +28,7 @@ type options struct {
 }
 
 // areas are what can be measured, by name.
-var areas = map[string]func(context.Context, options) ([]measured, error){"dns": measureDNS}
+var areas = map[string]func(context.Context, options) ([]measured, error){"dns": measureDNS, "apiserver": measureAPI}
 
 func main() {
 	var o options

@@ -20,13 +20,7 @@ type row struct {
 }
 
 // rows are all of the table, in order.
-var rows = []row{
-	{"api", "crud1", "create, update, get, delete of 1 KiB ConfigMaps, one at a time", "requests/s", false, 2.5},
-	{"api", "crud32", "the same, 32 at a time", "requests/s", false, 3},
-	{"api", "list", "list 10,000 pods, uncompressed", "lists/s", false, 8},
-	{"api", "listgzip", "list 10,000 pods, gzip", "lists/s", false, 3},
-	{"api", "watch", "watch: 100 watchers, events as fast as they come", "deliveries/s", false, 5},
-	{"start", "ready", "API server start to /readyz", "s", true, 2.9},
+var rows = slices.Concat(apiRows, []row{
 	{"idle", "memory", "idle memory of one node's daemons", "MiB", true, 3.1},
 	{"idle", "cpu", "idle CPU of all daemons", "% of a core", true, 4.5},
 	{"sched", "plain", "schedule 5,000 pods on 1,000 nodes", "pods/s", false, 3},
@@ -38,7 +32,7 @@ var rows = []row{
 	{"dns", "memory", "DNS server's memory after it", "MiB", true, 2.9},
 	{"proxy", "cold", "1,000 services from cold until all answer", "s", true, 5.7},
 	{"proxy", "change", "one endpoint swapped until it answers, 1,000 services", "ms", true, 7},
-}
+})
 
 // measured is what came out for a row.
 type measured struct {

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # make bench: measures this project beside upstream and writes docs/benchmarks.md.
 #
-#   run.sh [AREA]      one area (dns), or all; RUNS=n runs of each side (default 3)
+#   run.sh [AREA]      one area (dns, apiserver), or all; RUNS=n runs of each side (default 3)
 #
 # Upstream's programs are built once, from their published modules, into .hardway/bench/peers. The cluster that is up is used, or one is brought up.
 set -euo pipefail
@@ -16,8 +16,13 @@ peer() { # MODULE PROGRAM PACKAGE
 command -v dnsperf >/dev/null || { [ "$(id -u)" = 0 ] && apt-get -qq install -y dnsperf >/dev/null; }
 [ -x .hardway/bin/hardway-apiserver ] && [ -f .hardway/admin.kubeconfig ] || { make build && scripts/up.sh; }
 (cd test && go build -trimpath -o "$dir/perf" ./perf)
-for area in ${1:-dns}; do
-  case $area in dns) peer coredns coredns github.com/coredns/coredns ;; esac
+for area in ${1:-dns apiserver}; do
+  case $area in
+    dns) peer coredns coredns github.com/coredns/coredns ;;
+    apiserver)
+      peer etcd etcd go.etcd.io/etcd/server/v3
+      peer kubernetes kube-apiserver k8s.io/kubernetes/cmd/kube-apiserver ;;
+  esac
   "$dir/perf" -area "$area" -bin "$root/.hardway/bin" -peers "$dir/peers" -kubeconfig "$root/.hardway/admin.kubeconfig" -results "$dir/results" \
     -runs "${RUNS:-3}" -page "$root/docs/benchmarks.md"
 done
