@@ -31,6 +31,8 @@ type Access struct {
 
 	// Enable and Disable change the list of admission plugins.
 	Enable, Disable []string
+	// AdmissionConfig is the file of an AdmissionConfiguration.
+	AdmissionConfig string
 }
 
 // ServiceAccount is about tokens of service accounts.
@@ -113,6 +115,7 @@ func (a *Access) bind(fs *pflag.FlagSet) {
 	fs.StringSliceVar(&p.ExtraPrefix, "requestheader-extra-headers-prefix", p.ExtraPrefix, "beginnings of headers with more about the user")
 	fs.StringSliceVar(&a.Enable, "enable-admission-plugins", nil, "admission plugins to use beside the default ones")
 	fs.StringSliceVar(&a.Disable, "disable-admission-plugins", nil, "default admission plugins not to use")
+	fs.StringVar(&a.AdmissionConfig, "admission-control-config-file", "", "file with the configurations of admission plugins")
 	fs.StringSliceVar(&a.Enable, "admission-control", nil, "old name of --enable-admission-plugins")
 }
 

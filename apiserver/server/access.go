@@ -14,6 +14,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"hardway/apiserver/admission"
 	"hardway/apiserver/authn"
 	"hardway/apiserver/authn/serviceaccount"
 	"hardway/apiserver/authz"
@@ -39,6 +40,7 @@ type access struct {
 	roles         *rbac.Index            // nil: RBAC is off
 	nodes         *node.Authorizer       // nil: Node is off
 	policy        *policy.Policy
+	admission     admission.Config
 	waiting       atomic.Int32 // followed kinds whose objects are not all known yet, and the policy
 }
 
@@ -70,7 +72,13 @@ func newAccess(cfg *config.Config) (*access, error) {
 		}
 	}
 	a.authorizer = chain
-	return a, nil
+	if path := cfg.Access.AdmissionConfig; path != "" {
+		var err error
+		if a.admission, err = admission.OpenConfig(path); err != nil {
+			return nil, err
+		}
+	}
+	return a, checkPlugins(&cfg.Access, a.admission)
 }
 
 func (a *access) makeAuthenticator(cfg *config.Config) error {

@@ -2,68 +2,189 @@ package server
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"maps"
 	"slices"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
+	nodev1 "k8s.io/api/node/v1"
 	schedulingv1 "k8s.io/api/scheduling/v1"
 	storagev1 "k8s.io/api/storage/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"hardway/apiserver/admission"
-	"hardway/apiserver/admission/plugins/defaultstorageclass"
+	"hardway/apiserver/admission/plugins/certificates"
+	"hardway/apiserver/admission/plugins/defaultclass"
 	"hardway/apiserver/admission/plugins/defaulttolerationseconds"
 	"hardway/apiserver/admission/plugins/limitranger"
 	"hardway/apiserver/admission/plugins/namespacelifecycle"
 	"hardway/apiserver/admission/plugins/noderestriction"
+	"hardway/apiserver/admission/plugins/persistentvolumeclaimresize"
+	"hardway/apiserver/admission/plugins/podresizevalidator"
+	"hardway/apiserver/admission/plugins/podtopologylabels"
 	"hardway/apiserver/admission/plugins/priority"
 	"hardway/apiserver/admission/plugins/resourcequota"
+	"hardway/apiserver/admission/plugins/runtimeclass"
 	"hardway/apiserver/admission/plugins/serviceaccount"
 	"hardway/apiserver/admission/plugins/storageinuse"
+	"hardway/apiserver/admission/plugins/taintnodesbycondition"
 	"hardway/apiserver/authz"
 	"hardway/apiserver/authz/rbac"
+	"hardway/apiserver/config"
 	"hardway/apiserver/registry"
 	"hardway/apiserver/request"
 	"hardway/apiserver/resource"
 )
 
-// plugins is the admission chain.
-func (s *server) plugins(set *registry.Set) admission.Chain {
-	s.access.look.set.Store(set)
-	return s.wanted(s.allPlugins(set))
+// row is an admission plugin by upstream's name. Those that are optional run only where --enable-admission-plugins names
+// them. Without make it is a plugin of upstream that is not here.
+type row struct {
+	name     string
+	optional bool
+	make     func(*wiring) (admission.Plugin, error)
 }
 
-// allPlugins are those that are there, in the order in which upstream's plugins of these names run.
-func (s *server) allPlugins(set *registry.Set) admission.Chain {
-	core := func(plural string) schema.GroupResource { return schema.GroupResource{Resource: plural} }
-	of := func(group, plural string) schema.GroupResource {
-		return schema.GroupResource{Group: group, Resource: plural}
-	}
-	chain := admission.Chain{
-		namespacelifecycle.Plugin{Namespaces: set.For(namespaces)},
-		limitranger.Plugin{Ranges: inNamespace[*corev1.LimitRange](set, core("limitranges"))},
-		serviceaccount.Plugin{Accounts: set.For(accounts), NoTokens: s.access.tokens == nil},
-		noderestriction.Plugin{Objects: s.access.look, MayAsk: s.access.mayAsk},
-		priority.Plugin{Classes: everywhere[*schedulingv1.PriorityClass](set, of(schedulingv1.GroupName, "priorityclasses"))},
-		defaulttolerationseconds.Plugin{},
-		defaultstorageclass.Plugin{Classes: everywhere[*storagev1.StorageClass](set, of(storagev1.GroupName, "storageclasses"))},
-		storageinuse.Plugin{},
-	}
-	if s.access.roles != nil {
-		chain = append(chain, rbac.Escalation{Index: s.access.roles, Authorizer: s.access.authorizer})
-	}
-	return append(chain, &resourcequota.Plugin{Quotas: inNamespace[*corev1.ResourceQuota](set, core("resourcequotas")), Charge: charge(set.For(core("resourcequotas")))})
+// wiring is what plugins are made from.
+type wiring struct {
+	*access
+	set  *registry.Set
+	conf admission.Config
 }
 
-// wanted leaves out the plugins that the configuration disables, and warns of those that it enables in vain.
-func (s *server) wanted(chain admission.Chain) admission.Chain {
-	for _, name := range s.cfg.Access.Enable {
-		if !slices.ContainsFunc(chain, func(p admission.Plugin) bool { return p.Name() == name }) {
-			s.log.Warn("this admission plugin is not there: --enable-admission-plugins names it in vain", zap.String("plugin", name))
+// pluginRows are the admission plugins in the order in which they run, which is upstream's.
+var pluginRows = []row{
+	{name: "NamespaceLifecycle", make: func(w *wiring) (admission.Plugin, error) {
+		return namespacelifecycle.Plugin{Namespaces: w.set.For(namespaces)}, nil
+	}},
+	{name: "LimitRanger", make: func(w *wiring) (admission.Plugin, error) {
+		return limitranger.Plugin{Ranges: inNamespace[*corev1.LimitRange](w.set, of("", "limitranges"))}, nil
+	}},
+	{name: "ServiceAccount", make: func(w *wiring) (admission.Plugin, error) {
+		return serviceaccount.Plugin{Accounts: w.set.For(accounts), NoTokens: w.tokens == nil}, nil
+	}},
+	{name: "NodeRestriction", make: func(w *wiring) (admission.Plugin, error) {
+		return noderestriction.Plugin{Objects: w.look, MayAsk: w.mayAsk}, nil
+	}},
+	{name: "TaintNodesByCondition", make: just(taintnodesbycondition.Plugin{})},
+	{name: "Priority", make: func(w *wiring) (admission.Plugin, error) {
+		return priority.Plugin{Classes: everywhere[*schedulingv1.PriorityClass](w.set, of(schedulingv1.GroupName, "priorityclasses"))}, nil
+	}},
+	{name: "DefaultTolerationSeconds", make: just(defaulttolerationseconds.Plugin{})},
+	{name: "DefaultStorageClass", make: func(w *wiring) (admission.Plugin, error) {
+		return defaultclass.Storage{Classes: everywhere[*storagev1.StorageClass](w.set, storageClasses)}, nil
+	}},
+	{name: "StorageObjectInUseProtection", make: just(storageinuse.Plugin{})},
+	{name: "PersistentVolumeClaimResize", make: func(w *wiring) (admission.Plugin, error) {
+		return persistentvolumeclaimresize.Plugin{Class: func(_ context.Context, name string) *storagev1.StorageClass {
+			class, _ := w.look.Find(storageClasses, "", name).(*storagev1.StorageClass)
+			return class
+		}}, nil
+	}},
+	{name: "RuntimeClass", make: func(w *wiring) (admission.Plugin, error) {
+		classes := w.set.For(of(nodev1.GroupName, "runtimeclasses"))
+		return runtimeclass.Plugin{Class: func(ctx context.Context, name string) (*nodev1.RuntimeClass, error) {
+			obj, err := classes.Find(ctx, "", name)
+			class, _ := obj.(*nodev1.RuntimeClass)
+			return class, err
+		}}, nil
+	}},
+	{name: "CertificateApproval", make: func(w *wiring) (admission.Plugin, error) { return certificates.Approval{Authorizer: w.authorizer}, nil }},
+	{name: "CertificateSigning", make: func(w *wiring) (admission.Plugin, error) { return certificates.Signing{Authorizer: w.authorizer}, nil }},
+	{name: "ClusterTrustBundleAttest"}, // there are no ClusterTrustBundles to attest
+	{name: "CertificateSubjectRestriction", make: just(certificates.Subject{})},
+	{name: "DefaultIngressClass", make: func(w *wiring) (admission.Plugin, error) {
+		return defaultclass.Ingress{Classes: everywhere[*networkingv1.IngressClass](w.set, of(networkingv1.GroupName, "ingressclasses"))}, nil
+	}},
+	{name: "PodTopologyLabels", make: func(w *wiring) (admission.Plugin, error) { return podtopologylabels.Plugin{Node: w.look.Node}, nil }},
+	{name: "PodResizeValidator", make: func(w *wiring) (admission.Plugin, error) { return podresizevalidator.Plugin{Node: w.look.Node}, nil }},
+	{name: "MutatingAdmissionPolicy"},
+	{name: "MutatingAdmissionWebhook"},
+	{name: "ValidatingAdmissionPolicy"},
+	{name: "ValidatingAdmissionWebhook"},
+	{name: roleGuard, make: func(w *wiring) (admission.Plugin, error) {
+		if w.roles == nil {
+			return nil, nil //nolint:nilnil // without RBAC there is nothing to guard
+		}
+		return rbac.Escalation{Index: w.roles, Authorizer: w.authorizer}, nil
+	}},
+	{name: "ResourceQuota", make: func(w *wiring) (admission.Plugin, error) {
+		return &resourcequota.Plugin{Quotas: inNamespace[*corev1.ResourceQuota](w.set, quotas), Charge: charge(w.set.For(quotas))}, nil
+	}},
+}
+
+// roleGuard is no plugin of upstream's, which asks the same in its storage: it cannot be turned off.
+const roleGuard = "RBACEscalation"
+
+var (
+	quotas         = of("", "resourcequotas")
+	storageClasses = of(storagev1.GroupName, "storageclasses")
+)
+
+func of(group, plural string) schema.GroupResource {
+	return schema.GroupResource{Group: group, Resource: plural}
+}
+
+// just makes a plugin that needs nothing.
+func just(p admission.Plugin) func(*wiring) (admission.Plugin, error) {
+	return func(*wiring) (admission.Plugin, error) { return p, nil }
+}
+
+// checkPlugins says what is wrong with the names of plugins in the configuration.
+func checkPlugins(a *config.Access, conf admission.Config) error {
+	unknown := func(name string) bool {
+		return name == roleGuard || !slices.ContainsFunc(pluginRows, func(r row) bool { return r.name == name })
+	}
+	var errs []error
+	for _, name := range a.Enable {
+		if unknown(name) {
+			errs = append(errs, fmt.Errorf("--enable-admission-plugins: the plugin %q is unknown", name))
+		}
+		if slices.Contains(a.Disable, name) {
+			errs = append(errs, fmt.Errorf("the admission plugin %q is both enabled and disabled", name))
 		}
 	}
-	return slices.DeleteFunc(chain, func(p admission.Plugin) bool { return slices.Contains(s.cfg.Access.Disable, p.Name()) })
+	for _, name := range a.Disable {
+		if unknown(name) {
+			errs = append(errs, fmt.Errorf("--disable-admission-plugins: the plugin %q is unknown", name))
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(conf)) {
+		if unknown(name) {
+			errs = append(errs, fmt.Errorf("--admission-control-config-file: the plugin %q is unknown", name))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// plugins is the admission chain: the plugins of the table that are wanted.
+func (s *server) plugins(set *registry.Set) (admission.Chain, error) {
+	s.access.look.set.Store(set)
+	w := &wiring{access: s.access, set: set, conf: s.access.admission}
+	var chain admission.Chain
+	for _, r := range pluginRows {
+		enabled := slices.Contains(s.cfg.Access.Enable, r.name)
+		switch {
+		case slices.Contains(s.cfg.Access.Disable, r.name), r.optional && !enabled:
+			continue
+		case r.make == nil && enabled:
+			s.log.Warn("this admission plugin is not there: --enable-admission-plugins names it in vain", zap.String("plugin", r.name))
+			continue
+		case r.make == nil:
+			continue
+		}
+		p, err := r.make(w)
+		if err != nil {
+			return nil, err
+		}
+		if p != nil {
+			chain = append(chain, p)
+		}
+	}
+	return chain, nil
 }
 
 // inNamespace lists the objects of a kind in a namespace, as they are now.

@@ -2,12 +2,14 @@ package server
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
+	"hardway/apiserver/admission"
 	"hardway/apiserver/allocate"
 	"hardway/apiserver/evict"
 	"hardway/apiserver/registry"
@@ -40,13 +42,19 @@ func (s *server) makeRegistries(all []*resource.Kind) error {
 	var failed error
 	s.set = registry.NewSet(registry.Options{
 		Kinds: all, Store: s.kept.Store, Compaction: compaction, Log: s.log,
-		Admission: s.plugins,
+		Admission: func(set *registry.Set) admission.Chain {
+			var chain admission.Chain
+			chain, failed = s.plugins(set)
+			return chain
+		},
 		Hooks: func(set *registry.Set) map[schema.GroupResource]registry.Hooks {
-			s.allocator, failed = allocate.New(allocate.Options{
+			var err error
+			s.allocator, err = allocate.New(allocate.Options{
 				CIDRs: []netip.Prefix{cidr.Masked()}, Ports: ports,
 				Store: s.kept.Store, Addresses: set.For(addresses), Services: set.For(services), Log: s.log,
 			})
-			if failed != nil {
+			if err != nil {
+				failed = errors.Join(failed, err)
 				return nil
 			}
 			return map[schema.GroupResource]registry.Hooks{services: s.allocator.Hooks(), pods: podHooks(set)}
