@@ -96,7 +96,7 @@ make_all() {
   certificate kube-scheduler /O=system:kube-scheduler/CN=system:kube-scheduler $both DNS:localhost,IP:127.0.0.1
   certificate kube-proxy /O=system:node-proxier/CN=system:kube-proxy $client
   certificate hardway-dns /CN=system:hardway-dns $client
-  certificate kube-apiserver-kubelet-client /O=system:masters/CN=kube-apiserver-kubelet-client $client
+  certificate kube-apiserver-kubelet-client /CN=kube-apiserver-kubelet-client $client
   names=IP:10.32.0.1,IP:127.0.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc
   names+=,DNS:kubernetes.default.svc.cluster.local
   for a in ${addresses[@]+"${addresses[@]}"}; do names+=,$(alternative_name "$a"); done

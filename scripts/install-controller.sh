@@ -52,7 +52,7 @@ etcd_flags() {
     "--etcd-initial-cluster=$cluster --etcd-initial-cluster-state=$state --etcd-initial-cluster-token=hardway"
 }
 
-programs hardway-apiserver hardway-controllers hardway-scheduler kubectl
+programs hardway-apiserver hardway-controllers hardway-scheduler kubectl etcdctl etcdutl
 units hardway-apiserver.service hardway-controllers.service hardway-scheduler.service hardway-controller.target
 
 explain "Certificates and keys: each daemon can read its own"
@@ -79,6 +79,9 @@ clientConnection:
   kubeconfig: $etc/kube-scheduler.kubeconfig
 leaderElection:
   leaderElect: true
+  leaseDuration: 4s
+  renewDeadline: 3s
+  retryPeriod: 1s
 END
 put "$etc/controller.env" <<END
 # Written by install-controller.sh. The units of the control plane read it; *_FLAGS are added to their command lines.

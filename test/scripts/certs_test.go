@@ -78,7 +78,7 @@ func TestCertificates(t *testing.T) {
 		{"kube-scheduler", "system:kube-scheduler", "system:kube-scheduler", []x509.ExtKeyUsage{client, server}, []string{"localhost", "127.0.0.1"}},
 		{"kube-proxy", "system:kube-proxy", "system:node-proxier", []x509.ExtKeyUsage{client}, nil},
 		{"hardway-dns", "system:hardway-dns", "", []x509.ExtKeyUsage{client}, nil},
-		{"kube-apiserver-kubelet-client", "kube-apiserver-kubelet-client", "system:masters", []x509.ExtKeyUsage{client}, nil},
+		{"kube-apiserver-kubelet-client", "kube-apiserver-kubelet-client", "", []x509.ExtKeyUsage{client}, nil},
 		{"worker-0", "system:node:worker-0", "system:nodes", []x509.ExtKeyUsage{client, server}, []string{"worker-0", "10.240.0.20"}},
 		{"worker-1", "system:node:worker-1", "system:nodes", []x509.ExtKeyUsage{client, server}, []string{"worker-1", "10.240.0.21"}},
 		{"kubernetes", "kubernetes", "Kubernetes", []x509.ExtKeyUsage{client, server}, []string{
