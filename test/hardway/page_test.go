@@ -8,18 +8,18 @@ import (
 )
 
 func TestBlocks(t *testing.T) {
-	const page = "# x\n| `a` `b` | 10.0.0.1, .2 | c |\n```sh a b\none\ntwo\n```\ntext\n```sh a\nthree\n```\n"
-	got, err := blocks(page)
-	want := []block{{3, []string{"a", "b"}, "one\ntwo\n"}, {8, []string{"a"}, "three\n"}}
+	const page = "# x\n| `a` `b` | 10.0.0.1, .2 | c |\n```sh a b\none\ntwo\n```\n## y\ntext\n```sh a\nthree\n```\n"
+	got, err := Blocks(page)
+	want := []Block{{3, "", []string{"a", "b"}, "one\ntwo\n"}, {9, "y", []string{"a"}, "three\n"}}
 	if err != nil || !reflect.DeepEqual(got, want) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	addresses, err := hosts(page)
+	addresses, err := Hosts(page)
 	if err != nil || !reflect.DeepEqual(addresses, map[string]string{"a": "10.0.0.1", "b": "10.0.0.2"}) {
 		t.Errorf("%v, %v", addresses, err)
 	}
 	for _, bad := range []string{"```\nx\n```\n", "```sh\nx\n```\n", "```sh a\nx\n"} {
-		if _, err := blocks(bad); err == nil {
+		if _, err := Blocks(bad); err == nil {
 			t.Errorf("%q is taken for good", bad)
 		}
 	}
@@ -31,18 +31,18 @@ func TestPage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	steps, err := blocks(string(text))
+	steps, err := Blocks(string(text))
 	if err != nil {
 		t.Fatal(err)
 	}
-	known, err := hosts(string(text))
+	known, err := Hosts(string(text))
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, step := range steps {
-		for _, name := range step.machines {
+		for _, name := range step.Machines {
 			if known[name] == "" {
-				t.Errorf("line %d: machine %s is not in the table", step.line, name)
+				t.Errorf("line %d: machine %s is not in the table", step.Line, name)
 			}
 		}
 	}

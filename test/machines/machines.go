@@ -172,7 +172,7 @@ func (m *Machine) cgroups() (string, error) {
 	var enter strings.Builder
 	for _, procs := range hierarchies {
 		parent := filepath.Dir(procs)
-		dir := filepath.Join(parent, "lab-"+m.Name)
+		dir := filepath.Join(parent, m.cgroup())
 		if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 			return "", fmt.Errorf("make cgroup: %w", err)
 		}
@@ -210,18 +210,6 @@ func (m *Machine) Copy(from, to string) error {
 	}
 	return os.WriteFile(filepath.Join("/proc", strconv.Itoa(m.init), "root", to), data, 0o600)
 }
-
-// Cut takes the power away: all processes end at once.
-func (m *Machine) Cut() error {
-	if err := syscall.Kill(m.init, syscall.SIGKILL); err != nil {
-		return fmt.Errorf("cut the power of %s: %w", m.Name, err)
-	}
-	<-m.done
-	return nil
-}
-
-// Link is the name of the bridge's port that leads to the machine.
-func (m *Machine) Link() string { return "vb-" + m.Name }
 
 func command(ctx context.Context, name string, args ...string) error {
 	if out, err := exec.CommandContext(ctx, name, args...).CombinedOutput(); err != nil {
