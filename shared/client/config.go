@@ -18,6 +18,21 @@ import (
 // node's lease lives.
 const halfOpen = 6 * time.Second
 
+// silence is how long a connection may be silent before the other side is asked whether it is still there, and how long
+// it has to answer. A load balancer in between keeps its half of a connection up when the server behind it has vanished,
+// so TCP alone would not notice.
+var silence = map[string]string{"HTTP2_READ_IDLE_TIMEOUT_SECONDS": "5", "HTTP2_PING_TIMEOUT_SECONDS": "2"}
+
+// pingEarly sets silence for all connections of this process, unless somebody else has: the client library takes these
+// settings from nowhere but the environment, and its own are 30 and 15 seconds.
+func pingEarly() {
+	for name, seconds := range silence {
+		if os.Getenv(name) == "" {
+			_ = os.Setenv(name, seconds) // names and values are good
+		}
+	}
+}
+
 // Config reads a kubeconfig file and returns the settings of a daemon's connection: protobuf, no client-side rate
 // limit (the server has its own), and dead connections noticed within seconds. An empty path means the cluster that
 // this process runs in, as a pod.
@@ -38,6 +53,7 @@ func Config(kubeconfig, userAgent string) (*rest.Config, error) {
 
 // Tune sets on cfg what Config promises.
 func Tune(cfg *rest.Config, userAgent string) *rest.Config {
+	pingEarly()
 	cfg.UserAgent = filepath.Base(os.Args[0]) + "/" + userAgent
 	if userAgent != "" {
 		cfg.UserAgent = userAgent
