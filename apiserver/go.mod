@@ -35,6 +35,11 @@ require (
 )
 
 require (
+	k8s.io/component-base v0.36.3 // indirect
+	k8s.io/pod-security-admission v0.36.3
+)
+
+require (
 	github.com/beorn7/perks v1.0.1 // indirect
 	github.com/cenkalti/backoff/v5 v5.0.3 // indirect
 	github.com/cespare/xxhash/v2 v2.3.0 // indirect

@@ -2,8 +2,11 @@ package request
 
 import (
 	"context"
+	"maps"
 	"slices"
 	"sync"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // Well-known users and groups.
@@ -34,11 +37,15 @@ type State struct {
 	UserAgent string
 	// Impersonator is who really asks, when User is somebody that they act as.
 	Impersonator *UserInfo
-	// Allowed is why the request was allowed, in the authorizer's words.
-	Allowed string
+	// Decision is what authorization said, "allow" or "forbid" ("" when it was not asked), and Allowed why.
+	Decision, Allowed string
+	// Sent is the object that a create or update has sent, once it is decoded; read only.
+	Sent metav1.Object
 
 	mu       sync.Mutex
 	warnings []string
+	notes    map[string]string
+	failed   *metav1.Status
 }
 
 // maxWarnings bounds the Warning headers of one response; further ones are dropped.
@@ -92,4 +99,41 @@ func (s *State) TakeWarnings() []string {
 	w := s.warnings
 	s.warnings = nil
 	return w
+}
+
+// Annotate adds a note for the audit log; the first value of a key stays. Outside a request it does nothing.
+func Annotate(ctx context.Context, key, value string) {
+	s := StateOf(ctx)
+	if s == nil {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.notes == nil {
+		s.notes = map[string]string{}
+	}
+	if _, has := s.notes[key]; !has {
+		s.notes[key] = value
+	}
+}
+
+// Annotations are the notes so far, the caller's own; nil when there are none.
+func (s *State) Annotations() map[string]string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.notes)
+}
+
+// Fail remembers the Status with which the request is refused.
+func (s *State) Fail(status *metav1.Status) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.failed = status
+}
+
+// Failed is that Status, nil when the request was not refused.
+func (s *State) Failed() *metav1.Status {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failed
 }

@@ -25,6 +25,7 @@ import (
 	"hardway/apiserver/admission/plugins/noderestriction"
 	"hardway/apiserver/admission/plugins/persistentvolumeclaimresize"
 	"hardway/apiserver/admission/plugins/podresizevalidator"
+	"hardway/apiserver/admission/plugins/podsecurity"
 	"hardway/apiserver/admission/plugins/podtopologylabels"
 	"hardway/apiserver/admission/plugins/priority"
 	"hardway/apiserver/admission/plugins/resourcequota"
@@ -70,6 +71,7 @@ var pluginRows = []row{
 		return noderestriction.Plugin{Objects: w.look, MayAsk: w.mayAsk}, nil
 	}},
 	{name: "TaintNodesByCondition", make: just(taintnodesbycondition.Plugin{})},
+	{name: "PodSecurity", make: func(w *wiring) (admission.Plugin, error) { return podsecurity.New(w.conf, securityObjects{w.set}) }},
 	{name: "Priority", make: func(w *wiring) (admission.Plugin, error) {
 		return priority.Plugin{Classes: everywhere[*schedulingv1.PriorityClass](w.set, of(schedulingv1.GroupName, "priorityclasses"))}, nil
 	}},
@@ -185,6 +187,21 @@ func (s *server) plugins(set *registry.Set) (admission.Chain, error) {
 		}
 	}
 	return chain, nil
+}
+
+// securityObjects is what PodSecurity looks at.
+type securityObjects struct{ set *registry.Set }
+
+// Namespace finds a namespace.
+func (o securityObjects) Namespace(ctx context.Context, name string) (*corev1.Namespace, error) {
+	obj, err := o.set.For(namespaces).Find(ctx, "", name)
+	ns, _ := obj.(*corev1.Namespace)
+	return ns, err
+}
+
+// Pods lists the pods of a namespace.
+func (o securityObjects) Pods(ctx context.Context, namespace string) ([]*corev1.Pod, error) {
+	return inNamespace[*corev1.Pod](o.set, pods)(ctx, namespace)
 }
 
 // inNamespace lists the objects of a kind in a namespace, as they are now.
