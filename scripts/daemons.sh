@@ -61,7 +61,7 @@ arguments() { # NAME[@NODE]
   case ${1%@*} in
     apiserver) args+=(
       --advertise-address="$node_ip" --bind-address=0.0.0.0 --secure-port=6443
-      --etcd-data-dir="$state/etcd"
+      --etcd-data-dir="$state/etcd" --encryption-provider-config="$conf/encryption-config.yaml"
       --client-ca-file="$pki/ca.pem" --tls-cert-file="$pki/kubernetes.pem" --tls-private-key-file="$pki/kubernetes-key.pem"
       --authorization-mode=Node,RBAC --enable-bootstrap-token-auth
       --service-account-key-file="$pki/service-account.pem" --service-account-signing-key-file="$pki/service-account-key.pem"

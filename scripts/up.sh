@@ -25,6 +25,7 @@ certificates() {
   [ "$nodes" = 1 ] || server=https://$node_ip:6443
   "$root/scripts/certs.sh" "${of[@]}" --address "$node_ip" "$pki"
   "$root/scripts/kubeconfigs.sh" --server "$server" "${to[@]}" "$pki" "$conf"
+  "$root/scripts/encryption.sh" "$conf/encryption-config.yaml"
   cp -p "$conf/admin.kubeconfig" "$state/admin.kubeconfig"
   # Whoever called sudo may use the cluster without it.
   [ -z "${SUDO_UID:-}" ] || chown "$SUDO_UID:${SUDO_GID:-$SUDO_UID}" "$state/admin.kubeconfig"
@@ -155,7 +156,7 @@ done
 [ "$nodes" -lt "$had" ] || echo "$nodes" >"$conf/nodes" # before there is anything that 'make down' must find
 check_ports
 step "network of the nodes" make_machines
-step "certificates and kubeconfigs" certificates
+step "certificates, kubeconfigs, keys" certificates
 step "configuration" configurations
 remember_settings
 step "images of the sample" import_sample

@@ -34,6 +34,7 @@ type Config struct {
 	ClientCA string
 
 	Access Access
+	Audit  Audit
 
 	Etcd Etcd
 
@@ -46,8 +47,10 @@ type Config struct {
 
 	// AllowPrivileged lets pods have privileged containers.
 	AllowPrivileged bool
-	// EncryptionConfig is refused: see Validate.
+	// EncryptionConfig is the file that says how objects are encrypted at rest; empty: they are not. It is read again
+	// when it changes if EncryptionReload.
 	EncryptionConfig string
+	EncryptionReload bool
 
 	// MaxReads and MaxWrites bound the requests in flight; long-running ones are not counted. 0: no bound.
 	MaxReads, MaxWrites int
@@ -89,6 +92,7 @@ func Default() *Config {
 	return &Config{
 		BindAddress: "0.0.0.0", Port: 6443,
 		Access:       defaultAccess(),
+		Audit:        defaultAudit(),
 		Etcd:         Etcd{Prefix: "/registry", Compaction: 5 * time.Minute, DataDir: "/var/lib/hardway/etcd", Name: "hardway", InitialState: "new"},
 		ServiceRange: "10.32.0.0/24", NodePorts: "30000-32767",
 		Kubelet:         Kubelet{AddressTypes: []string{"InternalIP", "InternalDNS", "Hostname", "ExternalIP", "ExternalDNS"}},
@@ -109,12 +113,15 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.ServiceRange, "service-cluster-ip-range", c.ServiceRange, "range of the Services' addresses")
 	fs.StringVar(&c.NodePorts, "service-node-port-range", c.NodePorts, "range of the Services' node ports")
 	fs.BoolVar(&c.AllowPrivileged, "allow-privileged", c.AllowPrivileged, "allow privileged containers")
-	fs.StringVar(&c.EncryptionConfig, "encryption-provider-config", "", "file that says how objects are encrypted at rest (not served yet: refused)")
+	fs.StringVar(&c.EncryptionConfig, "encryption-provider-config", "", "file that says how objects are encrypted at rest (default: not at all)")
+	fs.StringVar(&c.EncryptionConfig, "experimental-encryption-provider-config", "", "old name of --encryption-provider-config")
+	fs.BoolVar(&c.EncryptionReload, "encryption-provider-config-automatic-reload", false, "read --encryption-provider-config again when it has changed")
 	fs.IntVar(&c.MaxReads, "max-requests-inflight", c.MaxReads, "reads in flight at most, 0 for no bound")
 	fs.IntVar(&c.MaxWrites, "max-mutating-requests-inflight", c.MaxWrites, "writes in flight at most, 0 for no bound")
 	fs.DurationVar(&c.RequestTimeout, "request-timeout", c.RequestTimeout, "deadline of a request that is not meant to last")
 	fs.IntVar(&c.MinWatch, "min-request-timeout", c.MinWatch, "seconds that a watch lasts at least; each gets up to twice as much")
 	c.Access.bind(fs)
+	c.Audit.bind(fs)
 	c.BindEtcd(fs)
 	c.bindKubelet(fs)
 	daemon.Ignored(fs, ignored...)
@@ -151,7 +158,7 @@ func (c *Config) bindKubelet(fs *pflag.FlagSet) {
 // ignored are flags of upstream that mean nothing here, or nothing yet.
 var ignored = []string{
 	"apiserver-count", "kubelet-https", "kubelet-timeout", "runtime-config", "event-ttl",
-	"audit-log-maxage", "audit-log-maxbackup", "audit-log-maxsize", "audit-log-path", "audit-log-format", "audit-policy-file",
+	"audit-log-format", "audit-log-version", "audit-webhook-version",
 	"service-account-lookup", "proxy-client-cert-file", "proxy-client-key-file", "enable-aggregator-routing",
 	"storage-backend", "storage-media-type", "watch-cache", "default-watch-cache-size", "watch-cache-sizes",
 	"enable-priority-and-fairness", "goaway-chance", "profiling", "feature-gates", "endpoint-reconciler-type",
@@ -176,8 +183,8 @@ func (c *Config) Validate() error {
 	if c.ClientCA == "" {
 		bad("--client-ca-file is needed: without it nobody can log in")
 	}
-	if c.EncryptionConfig != "" {
-		bad("--encryption-provider-config comes later: objects are stored unencrypted, so the flag is refused rather than ignored")
+	if c.EncryptionReload && c.EncryptionConfig == "" {
+		bad("--encryption-provider-config-automatic-reload needs --encryption-provider-config")
 	}
 	if r, err := netip.ParsePrefix(c.ServiceRange); err != nil {
 		bad("--service-cluster-ip-range: %w", err)
@@ -200,6 +207,7 @@ func (c *Config) Validate() error {
 		bad("--max-requests-inflight, --max-mutating-requests-inflight and --min-request-timeout must not be negative")
 	}
 	errs = append(errs, c.Access.validate()...)
+	errs = append(errs, c.Audit.validate()...)
 	errs = append(errs, c.Etcd.validate()...)
 	return errors.Join(errs...)
 }

@@ -19,6 +19,7 @@ const guide = `
   --bind-address=0.0.0.0
   --client-ca-file=/var/lib/kubernetes/ca.pem
   --enable-admission-plugins=NamespaceLifecycle,NodeRestriction,LimitRanger,ServiceAccount,DefaultStorageClass,ResourceQuota
+  --encryption-provider-config=/var/lib/kubernetes/encryption-config.yaml
   --etcd-cafile=/var/lib/kubernetes/ca.pem
   --etcd-certfile=/var/lib/kubernetes/kubernetes.pem
   --etcd-keyfile=/var/lib/kubernetes/kubernetes-key.pem
@@ -65,20 +66,20 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 	for args, want := range map[string][]string{
 		needed: nil,
 		"":     {"--client-ca-file is needed", "--tls-cert-file and --tls-private-key-file are needed"},
-		needed + "--authorization-mode=Node,Magic": {"--authorization-mode"},
-		needed + "--encryption-provider-config=x":            {"--encryption-provider-config comes later"},
-		needed + "--service-cluster-ip-range=10.0.0.0/8":     {"must hold between 8 and 1048576 addresses"},
-		needed + "--service-cluster-ip-range=x":              {"--service-cluster-ip-range"},
-		needed + "--service-node-port-range=5-1":             {"--service-node-port-range"},
-		needed + "--bind-address=here --secure-port=99999":   {"--bind-address", "--secure-port"},
-		needed + "--advertise-address=there":                 {"--advertise-address"},
-		needed + "--etcd-certfile=x":                         {"--etcd-certfile and --etcd-keyfile go together"},
-		needed + "--etcd-servers=a --etcd-initial-cluster=b": {"--etcd-servers names an external etcd"},
-		needed + "--etcd-data-dir=":                          {"--etcd-data-dir is needed"},
-		needed + "--etcd-initial-cluster-state=old":          {"neither new nor existing"},
-		needed + "--kubelet-client-key=x":                    {"--kubelet-client-certificate and --kubelet-client-key go together"},
-		needed + "--request-timeout=0":                       {"--request-timeout must be positive"},
-		needed + "--max-requests-inflight=-1":                {"must not be negative"},
+		needed + "--authorization-mode=Node,Magic":               {"--authorization-mode"},
+		needed + "--encryption-provider-config-automatic-reload": {"needs --encryption-provider-config"},
+		needed + "--service-cluster-ip-range=10.0.0.0/8":         {"must hold between 8 and 1048576 addresses"},
+		needed + "--service-cluster-ip-range=x":                  {"--service-cluster-ip-range"},
+		needed + "--service-node-port-range=5-1":                 {"--service-node-port-range"},
+		needed + "--bind-address=here --secure-port=99999":       {"--bind-address", "--secure-port"},
+		needed + "--advertise-address=there":                     {"--advertise-address"},
+		needed + "--etcd-certfile=x":                             {"--etcd-certfile and --etcd-keyfile go together"},
+		needed + "--etcd-servers=a --etcd-initial-cluster=b":     {"--etcd-servers names an external etcd"},
+		needed + "--etcd-data-dir=":                              {"--etcd-data-dir is needed"},
+		needed + "--etcd-initial-cluster-state=old":              {"neither new nor existing"},
+		needed + "--kubelet-client-key=x":                        {"--kubelet-client-certificate and --kubelet-client-key go together"},
+		needed + "--request-timeout=0":                           {"--request-timeout must be positive"},
+		needed + "--max-requests-inflight=-1":                    {"must not be negative"},
 	} {
 		c, err := parse(t, args)
 		if err != nil {

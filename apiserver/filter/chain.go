@@ -9,17 +9,20 @@ import (
 	"go.uber.org/zap"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 
+	"hardway/apiserver/audit"
 	"hardway/apiserver/authz"
 	"hardway/apiserver/request"
 )
 
-// Options are what the chain is made of. All fields are needed but Now.
+// Options are what the chain is made of. All fields are needed but Audit and Now.
 type Options struct {
 	Log        *zap.Logger
 	Metrics    *Metrics
 	Authorizer authz.Authorizer
 	// Authenticate finds out who sends a request.
 	Authenticate func(r *http.Request) (*request.UserInfo, error)
+	// Audit writes down what is asked and answered; nil: nothing is.
+	Audit *audit.Auditor
 	// Fail writes an error as a Status.
 	Fail func(w http.ResponseWriter, r *http.Request, err error)
 	// MaxReads and MaxWrites bound the requests in flight, long-running ones apart; 0 means no bound.
@@ -43,7 +46,7 @@ func New(o Options, h http.Handler) http.Handler {
 	}
 	c := &chain{Options: o, reads: newLimit(o.MaxReads), writes: newLimit(o.MaxWrites)}
 	for _, with := range []func(http.Handler) http.Handler{
-		c.authorize, c.impersonate, c.deadline, c.inFlight, c.authenticate, c.measure, c.describe, c.recover,
+		c.authorize, c.impersonate, c.deadline, c.inFlight, c.audit, c.authenticate, c.measure, c.describe, c.recover,
 	} {
 		h = with(h)
 	}
@@ -76,6 +79,9 @@ func (c *chain) authenticate(next http.Handler) http.Handler {
 		user, err := c.Authenticate(r)
 		if err != nil {
 			c.Log.Debug("refused to log in", zap.String("from", r.RemoteAddr), zap.String("path", r.URL.Path), zap.Error(err))
+			if c.Audit != nil {
+				c.Audit.Refused(r)
+			}
 			c.Fail(w, r, apierrors.NewUnauthorized("Unauthorized"))
 			return
 		}
@@ -84,13 +90,21 @@ func (c *chain) authenticate(next http.Handler) http.Handler {
 	})
 }
 
+// audit writes down requests of users who are known.
+func (c *chain) audit(next http.Handler) http.Handler {
+	if c.Audit == nil {
+		return next
+	}
+	return c.Audit.Wrap(next, c.Fail)
+}
+
 // authorize asks whether the user may; 403 with the reason when not.
 func (c *chain) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		state := request.StateOf(r.Context())
 		decision, reason, err := c.Authorizer.Authorize(r.Context(), state.User, state.Info)
 		if decision == authz.Allow {
-			state.Allowed = reason
+			state.Decision, state.Allowed = "allow", reason
 			next.ServeHTTP(w, r)
 			return
 		}
@@ -98,6 +112,7 @@ func (c *chain) authorize(next http.Handler) http.Handler {
 			c.Log.Warn("authorize", zap.String("user", state.User.Name), zap.String("path", r.URL.Path), zap.Error(err))
 			reason = strings.TrimSpace(reason + "\n" + err.Error())
 		}
+		state.Decision, state.Allowed = "forbid", reason
 		c.Fail(w, r, refuse(state.User, state.Info, reason))
 	})
 }

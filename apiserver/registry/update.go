@@ -292,7 +292,7 @@ func (u *update) write(ctx context.Context, obj resource.Object, current *cache.
 	if err != nil {
 		return rests, false, err
 	}
-	if bytes.Equal(plain, current.Plain) && !current.Stale {
+	if bytes.Equal(plain, current.Plain) && !u.r.stale(ctx, current) {
 		u.result = current.Object
 		return rests, true, nil
 	}
@@ -313,6 +313,20 @@ func (u *update) write(ctx context.Context, obj resource.Object, current *cache.
 	}
 	u.result = u.r.stored(obj, rev)
 	return done, true, nil
+}
+
+// stale says that the stored form should be renewed though it says the same. Once the keys have changed, what the cache
+// knows about that may be wrong.
+func (r *Registry) stale(ctx context.Context, it *cache.Item) bool {
+	if t, ok := r.cache.Codec().Transformer.(store.Reloader); it.Stale || !ok || !t.Reloaded() {
+		return it.Stale
+	}
+	kv, _, err := r.store.Get(ctx, it.Key)
+	if err != nil || kv.Rev != it.Rev {
+		return false // somebody is writing it right now
+	}
+	_, stale, err := r.cache.Codec().Open(ctx, kv.Key, kv.Value)
+	return err == nil && stale
 }
 
 // remove deletes an object whose last finalizer has gone.

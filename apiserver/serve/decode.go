@@ -52,7 +52,13 @@ func (c *call) decode(into runtime.Object, want schema.GroupVersionKind, validat
 	if err != nil {
 		return err
 	}
-	return c.decodeBytes(enc, data, into, want, validation)
+	if err := c.decodeBytes(enc, data, into, want, validation); err != nil {
+		return err
+	}
+	if obj, ok := into.(metav1.Object); ok {
+		request.StateOf(c.r.Context()).Sent = obj
+	}
+	return nil
 }
 
 func (c *call) decodeBytes(enc encoding, data []byte, into runtime.Object, want schema.GroupVersionKind, validation string) error {

@@ -47,6 +47,9 @@ func StatusOf(err error) *metav1.Status {
 // was written.
 func Fail(w http.ResponseWriter, r *http.Request, err error) {
 	status := StatusOf(err)
+	if state := request.StateOf(r.Context()); state != nil {
+		state.Fail(status)
+	}
 	if d := status.Details; d != nil && d.RetryAfterSeconds > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(int(d.RetryAfterSeconds)))
 	}

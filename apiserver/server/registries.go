@@ -14,6 +14,7 @@ import (
 	"hardway/apiserver/evict"
 	"hardway/apiserver/registry"
 	"hardway/apiserver/resource"
+	"hardway/apiserver/store"
 	"hardway/shared/daemon"
 )
 
@@ -47,6 +48,7 @@ func (s *server) makeRegistries(all []*resource.Kind) error {
 			chain, failed = s.plugins(set)
 			return chain
 		},
+		Transformer: s.transformer(),
 		Hooks: func(set *registry.Set) map[schema.GroupResource]registry.Hooks {
 			var err error
 			s.allocator, err = allocate.New(allocate.Options{
@@ -64,6 +66,14 @@ func (s *server) makeRegistries(all []*resource.Kind) error {
 		return &daemon.ConfigError{Err: failed}
 	}
 	return nil
+}
+
+// transformer is how the values of a kind are encrypted in etcd; nil: none is.
+func (s *server) transformer() func(schema.GroupResource) store.Transformer {
+	if s.encryption == nil {
+		return nil
+	}
+	return s.encryption.For
 }
 
 // podHooks asks the disruption budgets before an eviction.

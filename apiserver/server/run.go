@@ -17,8 +17,10 @@ import (
 
 	"hardway/apiserver/allocate"
 	"hardway/apiserver/apply"
+	"hardway/apiserver/audit"
 	"hardway/apiserver/config"
 	"hardway/apiserver/discovery"
+	"hardway/apiserver/encryption"
 	"hardway/apiserver/etcd"
 	"hardway/apiserver/filter"
 	"hardway/apiserver/kinds"
@@ -45,6 +47,12 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	if err != nil {
 		return &daemon.ConfigError{Err: err}
 	}
+	var sealing *encryption.Encryption
+	if cfg.EncryptionConfig != "" {
+		if sealing, err = encryption.Open(cfg.EncryptionConfig); err != nil {
+			return &daemon.ConfigError{Err: err}
+		}
+	}
 	listener, err := daemon.Listen(net.JoinHostPort(cfg.BindAddress, fmt.Sprint(cfg.Port)))
 	if err != nil {
 		return err
@@ -60,7 +68,7 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	}
 	defer kept.stop()
 
-	s := &server{cfg: cfg, log: log, kept: kept, access: access, reg: metrics.New(), health: daemon.NewHealth(), ip: ip, port: port}
+	s := &server{cfg: cfg, log: log, kept: kept, access: access, encryption: sealing, reg: metrics.New(), health: daemon.NewHealth(), ip: ip, port: port}
 	handler, err := s.build(ctx)
 	if err != nil {
 		return err
@@ -72,16 +80,22 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	return s.run(ctx, srv, listener, start)
 }
 
+// rereadKeys is how often the file with the keys is looked at.
+const rereadKeys = 10 * time.Second
+
 // server is the wired whole.
 type server struct {
-	cfg    *config.Config
-	log    *zap.Logger
-	kept   *kept
-	access *access
-	reg    *prometheus.Registry
-	health *daemon.Health
-	ip     net.IP
-	port   int
+	cfg     *config.Config
+	log     *zap.Logger
+	kept    *kept
+	access  *access
+	auditor *audit.Auditor // nil: nothing is written down
+	// encryption of what is stored; nil: none
+	encryption *encryption.Encryption
+	reg        *prometheus.Registry
+	health     *daemon.Health
+	ip         net.IP
+	port       int
 
 	set       *registry.Set
 	allocator *allocate.Allocator
@@ -112,6 +126,9 @@ func (s *server) build(ctx context.Context) (http.Handler, error) {
 	debug := daemon.GuardedDebugMux(s.health, s.reg, open)
 	debug.HandleFunc(snapshotPath, s.serveSnapshot)
 	debug.HandleFunc(spacePath, s.serveSpace)
+	if err := s.makeAuditor(); err != nil {
+		return nil, err
+	}
 	apply.LimitCopies(10 * serve.MaxBody)
 	connect, err := s.connections()
 	if err != nil {
@@ -131,7 +148,8 @@ func (s *server) build(ctx context.Context) (http.Handler, error) {
 		Log:      s.log,
 	})
 	return filter.New(filter.Options{
-		Log: s.log, Metrics: filter.NewMetrics(s.reg, handlers.Known), Authorizer: s.access.authorizer, Authenticate: s.access.authenticator.Authenticate, Fail: serve.Fail,
+		Audit: s.auditor,
+		Log:   s.log, Metrics: filter.NewMetrics(s.reg, handlers.Known), Authorizer: s.access.authorizer, Authenticate: s.access.authenticator.Authenticate, Fail: serve.Fail,
 		MaxReads: s.cfg.MaxReads, MaxWrites: s.cfg.MaxWrites, Timeout: s.cfg.RequestTimeout,
 	}, routes), nil
 }
@@ -155,6 +173,7 @@ func (s *server) checks() {
 func (s *server) run(ctx context.Context, srv *http.Server, l net.Listener, start time.Time) error {
 	defer s.end()
 	defer s.proxy.Close()
+	defer s.audit(ctx)()
 	var g daemon.Group
 	g.Add("etcd", func(ctx context.Context) error {
 		select {
@@ -167,6 +186,9 @@ func (s *server) run(ctx context.Context, srv *http.Server, l net.Listener, star
 	g.Add("caches", s.set.Run)
 	g.Add("bootstrap", s.bootstrap.Run)
 	g.Add("access", s.follow)
+	if s.encryption != nil && s.cfg.EncryptionReload {
+		g.Add("encryption", func(ctx context.Context) error { return s.encryption.Follow(ctx, rereadKeys, s.log) })
+	}
 	g.Add("allocator", s.repair)
 	g.Add("watchdog", daemon.Watchdog(s.health))
 	g.Add("api", func(ctx context.Context) error {

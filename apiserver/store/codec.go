@@ -26,6 +26,12 @@ type Transformer interface {
 	Open(ctx context.Context, key string, stored []byte) (plain []byte, stale bool, err error)
 }
 
+// Reloader is a Transformer whose keys may change while it is used.
+type Reloader interface {
+	// Reloaded says that values may be stale by now that were not when they were opened.
+	Reloaded() bool
+}
+
 // Identity stores plain bytes.
 type Identity struct{}
 

@@ -290,9 +290,6 @@ func (r *Runtime) Stats(ctx context.Context, uid types.UID) (PodStats, error) {
 		return PodStats{}, errors.Join(err, notFound(ok, uid))
 	}
 	out := PodStats{Containers: map[string]Usage{}}
-	if out.Pod, err = cgroup.Stats(st.Config.CgroupParent); err != nil {
-		return out, err
-	}
 	for _, c := range st.Containers {
 		if c.State != container.Running {
 			continue
@@ -306,7 +303,9 @@ func (r *Runtime) Stats(ctx context.Context, uid types.UID) (PodStats, error) {
 		}
 		out.Containers[c.ID] = u
 	}
-	return out, nil
+	// The whole is read after its parts: it never seems to have used less than they have.
+	out.Pod, err = cgroup.Stats(st.Config.CgroupParent)
+	return out, err
 }
 
 // ErrNotFound says that the node has no such pod or container.
