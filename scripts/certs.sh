@@ -3,6 +3,10 @@
 #
 #   certs.sh [options] [DIR]     make what is missing in DIR (default .hardway/pki)
 #   certs.sh status [DIR]        what is there, for whom, and when it expires
+#   certs.sh renew [DIR]         make every certificate anew, with the names that it has; CAs and their keys stay
+#   certs.sh replace-ca prepare|switch|finish [DIR]
+#                                a new CA without downtime, in three steps: both are trusted; the new one has signed
+#                                everything; the old one is forgotten. Between two steps every machine gets its files
 #
 #   --node NAME=IP     a node's certificate; may be repeated (default: none)
 #   --address A        a further IP address or name of the API server; may be repeated
@@ -28,7 +32,11 @@ while [ $# -gt 0 ]; do
     --key) key=$2; shift ;;
     --days) days=$2; shift ;;
     --ca-days) ca_days=$2; shift ;;
-    status) action=status ;;
+    status | renew) action=$1 ;;
+    replace-ca)
+      case ${2:-} in prepare | switch | finish) action=$2 ;; *) usage ;; esac
+      shift
+      ;;
     -*) usage ;;
     *) [ -z "$dir" ] || usage; dir=$1 ;;
   esac
@@ -52,21 +60,31 @@ authority() { # NAME SUBJECT
   echo "certs: new CA $1"
 }
 
+# names_in prints the alternative names of a certificate's text as openssl takes them: IP:10.0.0.1,DNS:node
+names_in() { # TEXT
+  local names
+  [[ $1 = *'Alternative Name:'* ]] || return 0
+  names=${1#*Alternative Name:*$'\n'} names=${names%%$'\n'*} names=${names// /}
+  printf '%s\n' "${names//IPAddress:/IP:}"
+}
+
 good() { # NAME SUBJECT NAMES CA
-  local text names=''
+  local text
   [ -f "$1.pem" ] && [ -f "$1-key.pem" ] || return 1
   text=$(openssl x509 -in "$1.pem" -noout -checkend "$renew_seconds" -subject -nameopt compat -ext subjectAltName 2>/dev/null) || return 1
   [[ $'\n'$text$'\n' = *$'\n'"subject=$2"$'\n'* ]] || return 1
-  if [[ $text = *'Alternative Name:'* ]]; then # written as openssl takes it: IP:10.0.0.1,DNS:node
-    names=${text#*Alternative Name:*$'\n'} names=${names%%$'\n'*} names=${names// /} names=${names//IPAddress:/IP:}
-  fi
-  [ "$names" = "$3" ] || return 1
+  [ "$(names_in "$text")" = "$3" ] || return 1
   openssl verify -CAfile "$4.pem" "$1.pem" >/dev/null 2>&1
 }
 
 certificate() { # NAME SUBJECT USAGE [NAMES [CA]]
-  local name=$1 subject=$2 usage=$3 names=${4:-} ca=${5:-ca} key_usage=digitalSignature
+  local name=$1 subject=$2 usage=$3 names=${4:-} ca=${5:-ca}
   good "$name" "$subject" "$names" "$ca" && return
+  issue "$name" "$subject" "$usage" "$names" "$ca"
+}
+
+issue() { # as certificate, even when there is a good one
+  local name=$1 subject=$2 usage=$3 names=$4 ca=$5 key_usage=digitalSignature
   [ "$key" = ecdsa ] || key_usage+=,keyEncipherment
   new_key "$name-key.pem.new"
   {
@@ -130,12 +148,54 @@ status() {
   done
 }
 
-if [ $action = status ]; then
-  [ -f "$dir/ca.pem" ] || fail "no certificates in $dir"
-  cd "$dir"
-  status
-else
-  mkdir -p "$dir"
-  cd "$dir"
-  make_all
-fi
+# renew makes what a CA has signed anew. A service account's certificate is only a wrapping for its public key.
+renew() { # CA
+  local file text subject usage
+  for file in *-key.pem; do
+    file=${file%-key.pem}
+    case $file in ca | ca-next | front-proxy-ca | service-account) continue ;; esac
+    [ "$(openssl x509 -in "$file.pem" -noout -issuer -nameopt compat)" = "issuer=$(openssl x509 -in "$1.pem" -noout -subject -nameopt compat | sed 's/^subject=//')" ] || continue
+    text=$(openssl x509 -in "$file.pem" -noout -subject -nameopt compat -ext subjectAltName,extendedKeyUsage 2>/dev/null)
+    subject=$(sed -n 's/^subject=//p' <<<"$text")
+    usage=clientAuth
+    [[ $text != *'Server Authentication'* ]] || usage=serverAuth,clientAuth
+    issue "$file" "$subject" "$usage" "$(names_in "$text")" "$1"
+  done
+}
+
+# replace_ca keeps in ca.pem what is trusted, first the one that signs.
+replace_ca() {
+  case $action in
+    prepare)
+      authority ca-next "/O=Kubernetes/OU=CA/CN=Kubernetes"
+      [ "$(grep -c BEGIN ca.pem)" = 1 ] || fail "two CAs are trusted already: go on with 'switch'"
+      cat ca-next.pem >>ca.pem
+      ;;
+    switch)
+      [ -f ca-next.pem ] && [ "$(grep -c BEGIN ca.pem)" = 2 ] || fail "there is no new CA that is trusted: begin with 'prepare'"
+      openssl x509 -in ca.pem >ca-old.pem
+      cat ca-next.pem ca-old.pem >ca.pem
+      mv ca-next-key.pem ca-key.pem
+      rm ca-next.pem ca-old.pem
+      renew ca
+      ;;
+    finish)
+      [ ! -f ca-next.pem ] && [ "$(grep -c BEGIN ca.pem)" = 2 ] || fail "the new CA has not signed everything: 'switch' comes first"
+      openssl x509 -in ca.pem >ca.pem.new
+      mv ca.pem.new ca.pem
+      ;;
+  esac
+  echo "certs: trusted now: $(grep -c BEGIN ca.pem) CA"
+}
+
+case $action in
+  make) mkdir -p "$dir" ;;
+  *) [ -f "$dir/ca.pem" ] || fail "no certificates in $dir" ;;
+esac
+cd "$dir"
+case $action in
+  make) make_all ;;
+  status) status ;;
+  renew) renew ca && renew front-proxy-ca ;;
+  *) replace_ca ;;
+esac
