@@ -19,7 +19,7 @@ ldflags    := -s -w -X hardway/shared/version.Hardway=$(version) \
 # seccomp: the node agent filters system calls (libseccomp, cgo). The others have no C in them and so are static.
 tags       := seccomp,netgo,osusergo
 
-.PHONY: help up down import build dist test test-hardway test-unit test-e2e check deps clean conformance bench
+.PHONY: lab-robustness help up down import build dist test test-hardway robustness failover test-unit test-e2e check deps clean conformance bench
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -69,6 +69,20 @@ test-hardway: dist ## the guide of docs/the-hard-way.md, followed on machines wi
 	@$(GO) test -trimpath -c -tags hardway -o $(build)/build/hardway.test ./test/hardway
 	@rm -rf $(build)/machines/run*
 	@$(lab) HARDWAY_TARBALL=$$(echo $(build)/dist/*.tar.gz) $(build)/build/hardway.test -test.v -test.timeout 20m -test.run TheHardWay
+
+robustness: dist ## [SEED=n] [MINUTES=n] random faults on those machines under recording clients, and checks of what they saw (as root)
+	@$(MAKE) lab-robustness TEST=RandomFaults
+
+failover: dist ## [MINUTES=n] how long clients wait when a daemon, a leader or a machine is gone, and rolling kills (as root)
+	@$(MAKE) lab-robustness TEST=Failover
+	@$(MAKE) lab-robustness TEST=RollingKills
+
+lab-robustness:
+	@test/machines/base.sh $(build)/machines/base
+	@$(GO) test -trimpath -c -tags robustness -o $(build)/build/robustness.test ./test/robustness
+	@rm -rf $(build)/machines/run*
+	@$(lab) HARDWAY_TARBALL=$$(echo $(build)/dist/*.tar.gz) SEED='$(SEED)' MINUTES='$(MINUTES)' \
+	  $(build)/build/robustness.test -test.v -test.timeout $$((30 + $(or $(MINUTES),5)))m -test.run '$(TEST)'
 
 conformance: ## [FOCUS=regex] [AREA=name] [PARALLEL=n] upstream's conformance suite, on two nodes (as root)
 	@AREA='$(AREA)' PARALLEL='$(PARALLEL)' test/conformance/run.sh '$(FOCUS)'

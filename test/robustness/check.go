@@ -212,11 +212,11 @@ func Runs(runs []Run) []string {
 	return wrong
 }
 
-// Silence is the longest time in which no request of any client was done, and when it began.
-func Silence(ops []Op) (longest, begin time.Duration) {
-	var ends []time.Duration
+// Silence is the longest time between two moments in which no request of any client was done, and when it began.
+func Silence(ops []Op, from, until time.Duration) (longest, begin time.Duration) {
+	ends := []time.Duration{from, until}
 	for _, op := range ops {
-		if op.Outcome == Done {
+		if op.Outcome == Done && op.End > from && op.End < until {
 			ends = append(ends, op.End)
 		}
 	}

@@ -97,8 +97,10 @@ func TestRuns(t *testing.T) {
 }
 
 func TestSilence(t *testing.T) {
-	longest, begin := Silence([]Op{read("a", "", 1, 0, 1), with(read("a", "", 1, 2, 4), Unknown), read("a", "", 1, 3, 9), read("a", "", 1, 3, 5)})
-	if longest != ms(4) || begin != ms(1) {
-		t.Errorf("%s from %s", longest, begin)
+	ops := []Op{read("a", "", 1, 0, 1), with(read("a", "", 1, 2, 4), Unknown), read("a", "", 1, 3, 9), read("a", "", 1, 3, 5)}
+	for _, row := range []struct{ from, until, longest, begin int }{{0, 10, 4, 1}, {0, 20, 11, 9}, {6, 8, 2, 6}} {
+		if longest, begin := Silence(ops, ms(row.from), ms(row.until)); longest != ms(row.longest) || begin != ms(row.begin) {
+			t.Errorf("from %d to %d: %s at %s", row.from, row.until, longest, begin)
+		}
 	}
 }

@@ -165,7 +165,7 @@ func verdict(t *testing.T, lab hardway.Lab, load *Load) {
 	for _, op := range ops {
 		count[op.Outcome]++
 	}
-	longest, from := Silence(ops)
+	longest, from := Silence(ops, 0, load.History.Now())
 	breaks, gaps := 0, 0
 	for _, w := range watches {
 		breaks, gaps = breaks+w.Breaks, gaps+len(w.Gaps)
