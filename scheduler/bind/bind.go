@@ -82,7 +82,10 @@ type Task struct {
 func (b *Binder) Bind(ctx context.Context, t Task, done func(error)) {
 	if t.waits() { // perhaps for minutes, so not in a slot
 		b.flying.Go(func() {
-			err := t.prepare(ctx)
+			err := error(ErrStale)
+			if b.timely(t.Decided) {
+				err = t.prepare(ctx)
+			}
 			if err == nil && ctx.Err() != nil {
 				err = ErrStale // the lead was lost meanwhile
 			}
@@ -102,7 +105,7 @@ func (b *Binder) Bind(ctx context.Context, t Task, done func(error)) {
 func (b *Binder) bind(ctx context.Context, t Task, done func(error)) {
 	started := b.do(ctx, func(ctx context.Context) {
 		err := error(ErrStale)
-		if b.fresh == 0 || time.Since(t.Decided) < b.fresh {
+		if b.timely(t.Decided) {
 			err = t.Profile.Bind.Bind(ctx, t.Pod, t.Node)
 		}
 		if err == nil {
@@ -116,6 +119,9 @@ func (b *Binder) bind(ctx context.Context, t Task, done func(error)) {
 		done(ctx.Err())
 	}
 }
+
+// timely says that no other scheduler can lead yet.
+func (b *Binder) timely(decided time.Time) bool { return b.fresh == 0 || time.Since(decided) < b.fresh }
 
 func (b *Binder) refused(t Task, err error) {
 	b.log.Info("binding refused", zap.String("namespace", t.Pod.Namespace), zap.String("name", t.Pod.Name),

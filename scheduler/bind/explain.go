@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -154,4 +155,18 @@ func (b *Binder) remove(ctx context.Context, victim, pod *corev1.Pod, node strin
 	b.log.Info("evicted", zap.String("namespace", victim.Namespace), zap.String("name", victim.Name), zap.String("node", node), zap.String("for", pod.Namespace+"/"+pod.Name))
 	b.events.Event(victim, corev1.EventTypeNormal, "Preempted", "Preempted by pod %s on node %s", pod.UID, node)
 	return nil
+}
+
+// Release takes the devices from a claim that nobody uses, so that others can be found for it. The claim as it was when that was decided
+// must be the one that the API has.
+func (b *Binder) Release(ctx context.Context, c *resourcev1.ResourceClaim) {
+	c = c.DeepCopy()
+	c.Status.Allocation, c.Status.ReservedFor, c.Status.Devices = nil, nil, nil
+	b.do(ctx, func(ctx context.Context) {
+		if _, err := client.ResourceClaims.Update(ctx, b.api, c, "status"); err != nil {
+			b.log.Warn("cannot take the devices from a claim", zap.String("namespace", c.Namespace), zap.String("name", c.Name), zap.Error(err))
+			return
+		}
+		b.log.Info("took the devices from a claim, for no node reaches them", zap.String("namespace", c.Namespace), zap.String("name", c.Name))
+	})
 }

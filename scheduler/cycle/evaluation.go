@@ -131,7 +131,7 @@ func (c *Cycle) build(pod *framework.Pod) *evaluation {
 	for i := range n {
 		c.judge(e, pod, i)
 	}
-	c.rank(e, pod)
+	c.rank(e, pod, skip)
 	e.checked = n
 	return e
 }

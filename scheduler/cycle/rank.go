@@ -69,14 +69,16 @@ func (x *extremes) scan(raw []int64) {
 }
 
 // rank makes the rankings of an evaluation that has all its verdicts.
-func (c *Cycle) rank(e *evaluation, pod *framework.Pod) {
+func (c *Cycle) rank(e *evaluation, pod *framework.Pod, skip map[string]bool) {
 	for _, w := range c.profile.Score {
-		r := &ranking{Weighted: w}
+		r := &ranking{Weighted: w, state: e.state(w.Name())}
 		if pre, ok := w.Score.(framework.PreScore); ok {
-			var skip bool
-			if r.state, skip = pre.PreScore(c.cluster.View, pod); skip {
+			var indifferent bool
+			if r.state, indifferent = pre.PreScore(c.cluster.View, pod); indifferent {
 				continue
 			}
+		} else if skip[w.Name()] {
+			continue
 		}
 		r.norm, _ = w.Score.(framework.Normalize)
 		r.among, _ = w.Score.(framework.Among)

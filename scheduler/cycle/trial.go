@@ -126,7 +126,7 @@ func (c *Cycle) Evict(pod *framework.Pod) (*framework.Eviction, string) {
 		return nil, why
 	}
 	for _, p := range c.profile.PostFilter {
-		way, no := p.PostFilter(s, pod)
+		way, no := p.PostFilter(s, e.state(p.Name()), pod)
 		if way != nil {
 			return way, ""
 		}

@@ -9,6 +9,7 @@ type Change struct {
 	OldNode *corev1.Node // of NodeChanged: as it was
 	Pod     *Pod         // of PodPlaced, PodChanged: as it is now; of PodGone: as it was
 	OldPod  *Pod         // of PodChanged: as it was
+	Freed   bool         // of DevicesChanged: a claim has given devices back
 	Object  any          // of StorageChanged and DevicesChanged: the API object as it is now, nil when it is gone
 }
 

@@ -1,6 +1,10 @@
 package framework
 
-import "context"
+import (
+	"context"
+
+	resourcev1 "k8s.io/api/resource/v1"
+)
 
 // MaxScore is the best score that a plugin gives a node; the worst is 0.
 const MaxScore = 100
@@ -73,7 +77,8 @@ type Situation interface {
 // PostFilter looks for a way out when no node will do.
 type PostFilter interface {
 	Plugin
-	PostFilter(s Situation, p *Pod) (*Eviction, *Status)
+	// PostFilter is given the state of the plugin's own PreFilter, nil without one.
+	PostFilter(s Situation, state any, p *Pod) (*Eviction, *Status)
 }
 
 // Eviction is PostFilter's way out: once the victims are gone, the pod is likely to fit on the node. Without a node
@@ -82,6 +87,8 @@ type Eviction struct {
 	Node       string
 	Victims    []*Pod // the most important first
 	Violations int    // of disruption budgets
+	// Release is a claim whose devices are given back, so that others can be found for it. Then there is no node.
+	Release *resourcev1.ResourceClaim
 	// Outranked are pods of lower priority that had been promised the node.
 	Outranked []*Pod
 }
@@ -92,7 +99,8 @@ type PreScore interface {
 	PreScore(v *View, p *Pod) (state any, skip bool)
 }
 
-// Score ranks a node that will do. With Normalize raw scores may be any numbers.
+// Score ranks a node that will do. With Normalize raw scores may be any numbers. Of a plugin without PreScore, the state
+// is that of its PreFilter, and it has nothing to say when that skipped.
 type Score interface {
 	Plugin
 	Score(state any, p *Pod, n *Node) int64

@@ -1,6 +1,10 @@
 package framework
 
-import "k8s.io/apimachinery/pkg/labels"
+import (
+	"k8s.io/apimachinery/pkg/labels"
+
+	"hardway/scheduler/devices"
+)
 
 // View is the cluster as one decision sees it. The loop that decides also owns it, and changes it in place between two
 // decisions: taking a view costs nothing. Plugins only read it.
@@ -20,6 +24,7 @@ type View struct {
 	Nominated map[int][]*Pod
 
 	Storage *Storage
+	Devices *devices.Inventory
 
 	// Owners finds the selector by which Services and controllers select a pod; nil when nothing is known of them.
 	Owners func(p *Pod) labels.Selector
@@ -27,7 +32,7 @@ type View struct {
 
 // NewView is of an empty cluster.
 func NewView() *View {
-	return &View{Domains: map[string]*Domains{}, Images: map[string]int{}, Namespaces: map[string]labels.Set{}, Nominated: map[int][]*Pod{}, Ranks: map[int32]int{}, Storage: NewStorage()}
+	return &View{Domains: map[string]*Domains{}, Images: map[string]int{}, Namespaces: map[string]labels.Set{}, Nominated: map[int][]*Pod{}, Ranks: map[int32]int{}, Storage: NewStorage(), Devices: devices.New()}
 }
 
 // Outranks says whether there is a pod on a node with a priority below the given one.

@@ -6,8 +6,10 @@ import (
 	"time"
 
 	policyv1 "k8s.io/api/policy/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	schedulerv1 "k8s.io/kube-scheduler/config/v1"
 
+	"hardway/scheduler/devices"
 	"hardway/scheduler/framework"
 	"hardway/scheduler/plugins/defaultbinder"
 	"hardway/scheduler/plugins/defaultpreemption"
@@ -36,6 +38,8 @@ type Needs struct {
 	API     *client.API
 	Budgets func(namespace string) []*policyv1.PodDisruptionBudget
 	Writer  volumebinding.Writer
+	Devices *devices.Inventory
+	Claims  dynamicresources.Writer
 }
 
 // entry is one plugin.
@@ -72,7 +76,7 @@ var all = []entry{
 	{"NodeVolumeLimits", 0, plain(nodevolumelimits.Plugin{})},
 	{"VolumeBinding", 0, func(n *Needs, a *args) (framework.Plugin, error) { return binding(n, a) }},
 	{"VolumeZone", 0, plain(volumezone.Plugin{})},
-	{"DynamicResources", 0, plain(dynamicresources.Plugin{})},
+	{"DynamicResources", 2, func(n *Needs, a *args) (framework.Plugin, error) { return dynamic(n, a) }},
 	{"PodTopologySpread", 2, func(_ *Needs, a *args) (framework.Plugin, error) { return spread(a) }},
 	{"InterPodAffinity", 2, func(_ *Needs, a *args) (framework.Plugin, error) { return affinity(a) }},
 	{"DefaultPreemption", 0, func(n *Needs, a *args) (framework.Plugin, error) { return preemption(n, a) }},
@@ -144,6 +148,22 @@ func binding(n *Needs, a *args) (framework.Plugin, error) {
 		return nil, a.wrong("shape: ranking nodes by their storage capacity is not supported")
 	}
 	return &volumebinding.Plugin{Writer: n.Writer, Patience: time.Duration(*given.BindTimeoutSeconds) * time.Second}, nil
+}
+
+func dynamic(n *Needs, a *args) (framework.Plugin, error) {
+	given := schedulerv1.DynamicResourcesArgs{BindingTimeout: &metav1.Duration{Duration: 10 * time.Minute}}
+	if err := a.read(&given); err != nil {
+		return nil, err
+	}
+	if given.BindingTimeout.Duration < time.Second {
+		return nil, a.wrong("bindingTimeout: %s is less than a second", given.BindingTimeout.Duration)
+	}
+	// filterTimeout has no meaning: a search ends after a number of steps, which is the same on every machine.
+	inventory := n.Devices
+	if inventory == nil {
+		inventory = devices.New()
+	}
+	return &dynamicresources.Plugin{Devices: inventory, Writer: n.Claims, Patience: given.BindingTimeout.Duration, Now: time.Now}, nil
 }
 
 func preemption(n *Needs, a *args) (framework.Plugin, error) {

@@ -34,7 +34,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Scheduler != "default-scheduler" || len(p.Filter) != 12 || len(p.PostFilter) != 1 {
+	if p.Scheduler != "default-scheduler" || len(p.Filter) != 13 || len(p.PostFilter) != 2 {
 		t.Errorf("%s with %d filters and %d post filters", p.Scheduler, len(p.Filter), len(p.PostFilter))
 	}
 	got := weights(p)
@@ -76,7 +76,9 @@ func TestProfiles(t *testing.T) {
 				return false
 			},
 		},
-		"no preemption":             {text: "plugins: {postFilter: {disabled: [{name: DefaultPreemption}]}}", check: func(p *framework.Profile) bool { return len(p.PostFilter) == 0 }},
+		"no preemption": {text: "plugins: {postFilter: {disabled: [{name: DefaultPreemption}]}}", check: func(p *framework.Profile) bool {
+			return len(p.PostFilter) == 1 && p.PostFilter[0].Name() == "DynamicResources"
+		}},
 		"no such plugin":            {text: "plugins: {filter: {enabled: [{name: Coscheduling}]}}", wrong: "plugins.Coscheduling: there is no such plugin"},
 		"a plugin at a wrong point": {text: "plugins: {filter: {enabled: [{name: ImageLocality}]}}", wrong: "plugins.filter: plugin ImageLocality has nothing to do there"},
 		"arguments of no plugin":    {text: "pluginConfig: [{name: X, args: {}}]", wrong: "there is no plugin X"},

@@ -1,6 +1,6 @@
 // Package queue holds the pods that wait for a node.
 //
-// A pod is in one of four places: gated, until the pod itself changes; active, to be tried now, in the order of the Sort
+// A pod is in one of four places: gated, until the pod itself changes, or what its gate says may help; active, to be tried now, in the order of the Sort
 // plugin; backing off, for a time that doubles with each failure; or unschedulable, until something happens that one
 // of the plugins that refused it says may help, or until MaxWait has passed, so that none is forgotten if a plugin is
 // wrong. A pod that is woken still serves its time of backing off, unless nobody else wants to be tried.
@@ -44,7 +44,7 @@ type Queue struct {
 	counts   [inFlight + 1]int
 }
 
-// group is the unschedulable pods of a profile that the same plugins refused.
+// group is the unschedulable pods of a profile that the same plugins refused, or that one of them holds at the gate.
 type group struct {
 	plugins []framework.Wakes
 	heeds   framework.ChangeKinds
@@ -119,7 +119,7 @@ func (q *Queue) Set(pod *framework.Pod, now time.Time) *framework.Status {
 		q.arrivals++
 		q.entries[pod.UID] = e
 	}
-	changed := !fresh && (e.Generation != pod.Generation || !maps.Equal(e.Labels, pod.Labels))
+	changed := !fresh && (e.Generation != pod.Generation || !maps.Equal(e.Labels, pod.Labels) || len(e.Status.ResourceClaimStatuses) != len(pod.Status.ResourceClaimStatuses))
 	e.Pod = pod
 	if e.where == inFlight {
 		return nil // its try goes on with what it began with
@@ -203,7 +203,7 @@ func (q *Queue) pause(attempts int) time.Duration {
 	return min(d, q.options.MaxBackoff)
 }
 
-// Changed wakes the unschedulable pods that a change may help.
+// Changed wakes the unschedulable and gated pods that a change may help.
 func (q *Queue) Changed(c framework.Change, now time.Time) {
 	var woken []*entry
 	for _, g := range q.groups {
@@ -217,7 +217,11 @@ func (q *Queue) Changed(c framework.Change, now time.Time) {
 		}
 	}
 	for _, e := range woken {
-		q.activate(e, now)
+		if e.gate = gateOf(e.profile, e.Pod); e.gate != nil {
+			q.move(e, gated)
+		} else {
+			q.activate(e, now)
+		}
 	}
 }
 
@@ -285,6 +289,9 @@ func (q *Queue) move(e *entry, to place) {
 	e.where = to
 	q.counts[to]++
 	switch to {
+	case gated:
+		e.Rejected = []string{e.gate.Plugin}
+		q.join(e)
 	case active:
 		heap.Push(q.active, e)
 	case backingOff:
@@ -294,9 +301,13 @@ func (q *Queue) move(e *entry, to place) {
 		}
 	case unschedulable:
 		heap.Push(q.sleeping, e)
-		e.group = q.groupOf(e)
-		e.group.entries[e.UID] = e
+		q.join(e)
 	}
+}
+
+func (q *Queue) join(e *entry) {
+	e.group = q.groupOf(e)
+	e.group.entries[e.UID] = e
 }
 
 // groupOf finds the group of those that refused a pod. There are at most as many as combinations that occurred.
@@ -322,6 +333,8 @@ func (q *Queue) take(e *entry) {
 		q.counts[e.where]--
 	}
 	switch e.where {
+	case gated:
+		delete(e.group.entries, e.UID)
 	case active:
 		heap.Remove(q.active, e.index)
 	case backingOff:

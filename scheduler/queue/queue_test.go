@@ -5,9 +5,11 @@ import (
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	resourcev1 "k8s.io/api/resource/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"hardway/scheduler/devices"
 	"hardway/scheduler/framework"
 	"hardway/scheduler/plugins"
 	"hardway/scheduler/queue"
@@ -155,4 +157,29 @@ func TestChangesOfThePodItself(t *testing.T) {
 			t.Error("came back")
 		}
 	})
+}
+
+// TestGateOpens holds a pod until its claim is there, which no change of the pod tells of.
+func TestGateOpens(t *testing.T) {
+	inventory, columns := devices.New(), framework.NewColumns()
+	w := &world{queue.New([]*framework.Profile{plugins.Default("default-scheduler", &plugins.Needs{Columns: columns, Devices: inventory})}, queue.Options{}), columns, start}
+	claim := "c"
+	gate := w.Set(w.pod("p", func(p *corev1.Pod) {
+		p.Spec.ResourceClaims = []corev1.PodResourceClaim{{Name: "gpu", ResourceClaimName: &claim}}
+	}), w.now)
+	if gate == nil || w.pop(0) != "" {
+		t.Fatalf("gate %v", gate)
+	}
+	other := &resourcev1.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "other"}}
+	inventory.SetClaim(other)
+	w.Changed(framework.Change{What: framework.DevicesChanged, Object: other}, w.now)
+	if got := w.pop(0); got != "" {
+		t.Errorf("%q ready without its claim", got)
+	}
+	own := &resourcev1.ResourceClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: claim, UID: "u"}}
+	inventory.SetClaim(own)
+	w.Changed(framework.Change{What: framework.DevicesChanged, Object: own}, w.now)
+	if got := w.pop(0); got != "p" {
+		t.Errorf("got %q once the claim is there", got)
+	}
 }

@@ -137,7 +137,7 @@ func (l *loop) podPending(old, now *corev1.Pod, t time.Time) {
 	case old != nil && old.Status.NominatedNodeName != "":
 		l.promise(pod, "", t)
 	}
-	if gate := l.queue.Set(pod, t); gate != nil && l.leading {
+	if gate := l.queue.Set(pod, t); gate != nil && gate.Plugin == "SchedulingGates" && l.leading {
 		l.binder.Explain(context.Background(), now, bind.Why{Reason: corev1.PodReasonSchedulingGated, Message: gate.Reason})
 	}
 }

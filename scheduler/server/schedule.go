@@ -126,6 +126,10 @@ func (l *loop) makeRoom(ctx context.Context, a attempt) (nominated *string, why 
 	if way == nil {
 		return nil, why
 	}
+	if way.Release != nil {
+		l.binder.Release(ctx, way.Release)
+		return nil, why
+	}
 	l.promise(a.pod, way.Node, a.began)
 	if way.Node == "" {
 		if a.pod.Status.NominatedNodeName == "" {

@@ -54,7 +54,7 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	cluster := snapshot.New()
 	sources := newSources(api, log.Named("watch"))
 	var profiles []*framework.Profile
-	needs := &plugins.Needs{Columns: cluster.Columns, API: api, Budgets: sources.budgetsIn, Writer: volumes{api}}
+	needs := &plugins.Needs{Columns: cluster.Columns, API: api, Budgets: sources.budgetsIn, Writer: volumes{api}, Devices: cluster.View.Devices, Claims: claims{api}}
 	for i := range cfg.Profiles {
 		p, err := plugins.New(&cfg.Profiles[i], needs)
 		if err != nil {

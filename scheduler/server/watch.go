@@ -96,6 +96,7 @@ func (s *sources) open(ctx context.Context, l *loop) {
 		})
 	})
 	s.followStorage(ctx, l)
+	s.followDevices(ctx, l)
 	l.cluster.View.Owners = s.owners
 	l.synced = func() bool { return nodes.HasSynced() && pods.HasSynced() && namespaces.HasSynced() }
 }

@@ -33,7 +33,7 @@ type Plugin struct {
 func (*Plugin) Name() string { return name }
 
 // PostFilter implements framework.PostFilter.
-func (pl *Plugin) PostFilter(s framework.Situation, p *framework.Pod) (*framework.Eviction, *framework.Status) {
+func (pl *Plugin) PostFilter(s framework.Situation, _ any, p *framework.Pod) (*framework.Eviction, *framework.Status) {
 	if why := mayNot(s, p); why != "" {
 		return nil, no(why)
 	}
