@@ -17,15 +17,26 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"hardway/apiserver/admission"
+	"hardway/apiserver/admission/plugins/always"
+	"hardway/apiserver/admission/plugins/alwayspullimages"
 	"hardway/apiserver/admission/plugins/certificates"
 	"hardway/apiserver/admission/plugins/defaultclass"
 	"hardway/apiserver/admission/plugins/defaulttolerationseconds"
+	"hardway/apiserver/admission/plugins/denyserviceexternalips"
+	"hardway/apiserver/admission/plugins/eventratelimit"
+	"hardway/apiserver/admission/plugins/extendedresourcetoleration"
+	"hardway/apiserver/admission/plugins/imagepolicywebhook"
+	"hardway/apiserver/admission/plugins/limitpodhardantiaffinitytopology"
 	"hardway/apiserver/admission/plugins/limitranger"
+	"hardway/apiserver/admission/plugins/namespaceexists"
 	"hardway/apiserver/admission/plugins/namespacelifecycle"
 	"hardway/apiserver/admission/plugins/noderestriction"
+	"hardway/apiserver/admission/plugins/ownerreferencespermission"
 	"hardway/apiserver/admission/plugins/persistentvolumeclaimresize"
+	"hardway/apiserver/admission/plugins/podnodeselector"
 	"hardway/apiserver/admission/plugins/podresizevalidator"
 	"hardway/apiserver/admission/plugins/podsecurity"
+	"hardway/apiserver/admission/plugins/podtolerationrestriction"
 	"hardway/apiserver/admission/plugins/podtopologylabels"
 	"hardway/apiserver/admission/plugins/priority"
 	"hardway/apiserver/admission/plugins/resourcequota"
@@ -36,6 +47,7 @@ import (
 	"hardway/apiserver/authz"
 	"hardway/apiserver/authz/rbac"
 	"hardway/apiserver/config"
+	"hardway/apiserver/kinds"
 	"hardway/apiserver/registry"
 	"hardway/apiserver/request"
 	"hardway/apiserver/resource"
@@ -58,9 +70,17 @@ type wiring struct {
 
 // pluginRows are the admission plugins in the order in which they run, which is upstream's.
 var pluginRows = []row{
+	{name: "AlwaysAdmit", optional: true, make: just(always.Admit{})},
+	{name: "NamespaceAutoProvision", optional: true, make: func(w *wiring) (admission.Plugin, error) {
+		return namespaceexists.AutoProvision{Namespaces: w.set.For(namespaces)}, nil
+	}},
 	{name: "NamespaceLifecycle", make: func(w *wiring) (admission.Plugin, error) {
 		return namespacelifecycle.Plugin{Namespaces: w.set.For(namespaces)}, nil
 	}},
+	{name: "NamespaceExists", optional: true, make: func(w *wiring) (admission.Plugin, error) {
+		return namespaceexists.Exists{Namespaces: w.set.For(namespaces)}, nil
+	}},
+	{name: "LimitPodHardAntiAffinityTopology", optional: true, make: just(limitpodhardantiaffinitytopology.Plugin{})},
 	{name: "LimitRanger", make: func(w *wiring) (admission.Plugin, error) {
 		return limitranger.Plugin{Ranges: inNamespace[*corev1.LimitRange](w.set, of("", "limitranges"))}, nil
 	}},
@@ -71,15 +91,28 @@ var pluginRows = []row{
 		return noderestriction.Plugin{Objects: w.look, MayAsk: w.mayAsk}, nil
 	}},
 	{name: "TaintNodesByCondition", make: just(taintnodesbycondition.Plugin{})},
+	{name: "AlwaysPullImages", optional: true, make: just(alwayspullimages.Plugin{})},
+	{name: "ImagePolicyWebhook", optional: true, make: func(w *wiring) (admission.Plugin, error) { return imagepolicywebhook.New(w.conf) }},
 	{name: "PodSecurity", make: func(w *wiring) (admission.Plugin, error) { return podsecurity.New(w.conf, securityObjects{w.set}) }},
+	{name: "PodNodeSelector", optional: true, make: func(w *wiring) (admission.Plugin, error) {
+		return podnodeselector.New(w.conf, securityObjects{w.set}.Namespace)
+	}},
 	{name: "Priority", make: func(w *wiring) (admission.Plugin, error) {
 		return priority.Plugin{Classes: everywhere[*schedulingv1.PriorityClass](w.set, of(schedulingv1.GroupName, "priorityclasses"))}, nil
 	}},
 	{name: "DefaultTolerationSeconds", make: just(defaulttolerationseconds.Plugin{})},
+	{name: "PodTolerationRestriction", optional: true, make: func(w *wiring) (admission.Plugin, error) {
+		return podtolerationrestriction.New(w.conf, securityObjects{w.set}.Namespace)
+	}},
+	{name: "EventRateLimit", optional: true, make: func(w *wiring) (admission.Plugin, error) { return eventratelimit.New(w.conf) }},
+	{name: "ExtendedResourceToleration", optional: true, make: just(extendedresourcetoleration.Plugin{})},
 	{name: "DefaultStorageClass", make: func(w *wiring) (admission.Plugin, error) {
 		return defaultclass.Storage{Classes: everywhere[*storagev1.StorageClass](w.set, storageClasses)}, nil
 	}},
 	{name: "StorageObjectInUseProtection", make: just(storageinuse.Plugin{})},
+	{name: "OwnerReferencesPermissionEnforcement", optional: true, make: func(w *wiring) (admission.Plugin, error) {
+		return ownerreferencespermission.Plugin{Authorizer: w.authorizer, Resource: resourceOf}, nil
+	}},
 	{name: "PersistentVolumeClaimResize", make: func(w *wiring) (admission.Plugin, error) {
 		return persistentvolumeclaimresize.Plugin{Class: func(_ context.Context, name string) *storagev1.StorageClass {
 			class, _ := w.look.Find(storageClasses, "", name).(*storagev1.StorageClass)
@@ -101,6 +134,7 @@ var pluginRows = []row{
 	{name: "DefaultIngressClass", make: func(w *wiring) (admission.Plugin, error) {
 		return defaultclass.Ingress{Classes: everywhere[*networkingv1.IngressClass](w.set, of(networkingv1.GroupName, "ingressclasses"))}, nil
 	}},
+	{name: "DenyServiceExternalIPs", optional: true, make: just(denyserviceexternalips.Plugin{})},
 	{name: "PodTopologyLabels", make: func(w *wiring) (admission.Plugin, error) { return podtopologylabels.Plugin{Node: w.look.Node}, nil }},
 	{name: "PodResizeValidator", make: func(w *wiring) (admission.Plugin, error) { return podresizevalidator.Plugin{Node: w.look.Node}, nil }},
 	{name: "MutatingAdmissionPolicy"},
@@ -116,6 +150,7 @@ var pluginRows = []row{
 	{name: "ResourceQuota", make: func(w *wiring) (admission.Plugin, error) {
 		return &resourcequota.Plugin{Quotas: inNamespace[*corev1.ResourceQuota](w.set, quotas), Charge: charge(w.set.For(quotas))}, nil
 	}},
+	{name: "AlwaysDeny", optional: true, make: just(always.Deny{})},
 }
 
 // roleGuard is no plugin of upstream's, which asks the same in its storage: it cannot be turned off.
@@ -128,6 +163,16 @@ var (
 
 func of(group, plural string) schema.GroupResource {
 	return schema.GroupResource{Group: group, Resource: plural}
+}
+
+// resourceOf finds what a kind is called in URLs.
+func resourceOf(gvk schema.GroupVersionKind) (plural string, namespaced, ok bool) {
+	for _, k := range kinds.All() {
+		if k.GVK() == gvk {
+			return k.Plural, k.Scope == resource.Namespaced, true
+		}
+	}
+	return "", false, false
 }
 
 // just makes a plugin that needs nothing.
