@@ -26,7 +26,8 @@ type Cache struct {
 	// current is the newest snapshot, nil until the first fill. Its Rev is that of the kind's last change.
 	current atomic.Pointer[Snapshot]
 
-	batch []store.Event // the feed's, between two steps
+	batch  []store.Event // the feed's, between two steps
+	counts counts
 
 	mu      sync.Mutex // guards what follows, and the order of events
 	tree    *btree.BTreeG[*Item]
@@ -174,6 +175,7 @@ func (c *Cache) fill(items []*Item, damaged map[string]error, rev int64) {
 	c.index.all(func(w *Watcher) { w.close() })
 	c.index = index{}
 	c.publish(rev)
+	c.counts.fills.Add(1)
 }
 
 // publish makes the tree's present state the current snapshot. The lock is held.
@@ -183,6 +185,7 @@ func (c *Cache) publish(rev int64) {
 
 // apply takes the batch that the feed has collected.
 func (c *Cache) apply(ctx context.Context, now time.Time) {
+	c.counts.received.Add(int64(len(c.batch)))
 	items := make([]*Item, len(c.batch))
 	errs := make([]error, len(c.batch))
 	for i, e := range c.batch {

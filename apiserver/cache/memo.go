@@ -39,6 +39,13 @@ func (m *memo) add(it *Item, bytes int) {
 	}
 }
 
+// size is the bytes that are remembered.
+func (m *memo) size() int {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.bytes
+}
+
 // sweep drops what is past its age.
 func (m *memo) sweep(now time.Time) {
 	m.mu.Lock()

@@ -97,8 +97,10 @@ func (w *Watcher) offer(c *change) bool {
 	if len(w.pending) >= maxPending {
 		w.finish(io.EOF)
 		w.pending = nil
+		w.cache.counts.cut.Add(1)
 		return false
 	}
+	w.cache.counts.delivered.Add(1)
 	w.pending = append(w.pending, e)
 	if len(w.pending) == 1 {
 		w.signal()

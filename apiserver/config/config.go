@@ -57,6 +57,11 @@ type Config struct {
 	// RequestTimeout bounds a request that is not long-running; MinWatch is the least time before a watch is ended.
 	RequestTimeout time.Duration
 	MinWatch       int // seconds
+	// ShutdownDelay is how long a server that is told to stop goes on to serve while /readyz fails, so that load
+	// balancers notice before connections are refused.
+	ShutdownDelay time.Duration
+	// GoawayChance is how likely an HTTP/2 client is asked to connect anew, for each request.
+	GoawayChance float64
 }
 
 // Etcd says where things are kept: in the embedded member, or with Servers in an external cluster.
@@ -120,6 +125,8 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.IntVar(&c.MaxWrites, "max-mutating-requests-inflight", c.MaxWrites, "writes in flight at most, 0 for no bound")
 	fs.DurationVar(&c.RequestTimeout, "request-timeout", c.RequestTimeout, "deadline of a request that is not meant to last")
 	fs.IntVar(&c.MinWatch, "min-request-timeout", c.MinWatch, "seconds that a watch lasts at least; each gets up to twice as much")
+	fs.DurationVar(&c.ShutdownDelay, "shutdown-delay-duration", 0, "time to go on serving after being told to stop, while /readyz fails")
+	fs.Float64Var(&c.GoawayChance, "goaway-chance", 0, "chance that an HTTP/2 client is asked to connect anew, for each request: at most 0.02")
 	c.Access.bind(fs)
 	c.Audit.bind(fs)
 	c.BindEtcd(fs)
@@ -161,7 +168,7 @@ var ignored = []string{
 	"audit-log-format", "audit-log-version", "audit-webhook-version",
 	"service-account-lookup", "proxy-client-cert-file", "proxy-client-key-file", "enable-aggregator-routing",
 	"storage-backend", "storage-media-type", "watch-cache", "default-watch-cache-size", "watch-cache-sizes",
-	"enable-priority-and-fairness", "goaway-chance", "profiling", "feature-gates", "endpoint-reconciler-type",
+	"enable-priority-and-fairness", "profiling", "feature-gates", "endpoint-reconciler-type",
 }
 
 // Validate returns all that is wrong, joined.
@@ -199,6 +206,12 @@ func (c *Config) Validate() error {
 	}
 	if c.RequestTimeout <= 0 {
 		bad("--request-timeout must be positive")
+	}
+	if c.ShutdownDelay < 0 {
+		bad("--shutdown-delay-duration must not be negative")
+	}
+	if c.GoawayChance < 0 || c.GoawayChance > 0.02 {
+		bad("--goaway-chance must lie between 0 and 0.02: each is a new connection")
 	}
 	if c.Etcd.Compaction < 0 {
 		bad("--etcd-compaction-interval must not be negative")

@@ -4,8 +4,11 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -79,4 +82,12 @@ func Snapshot(ctx context.Context, c *clientv3.Client) (io.ReadCloser, error) {
 		return nil, fmt.Errorf("read a snapshot of etcd: %w", err)
 	}
 	return r, nil
+}
+
+// Metrics are those of the embedded member, which etcd's packages register for the whole process.
+func (s *Server) Metrics() prometheus.Gatherer {
+	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		all, err := prometheus.DefaultGatherer.Gather()
+		return slices.DeleteFunc(all, func(f *dto.MetricFamily) bool { return !strings.HasPrefix(f.GetName(), "etcd_") }), err
+	})
 }

@@ -29,6 +29,10 @@ type Options struct {
 	MaxReads, MaxWrites int
 	// Timeout is the deadline of a request that is not long-running.
 	Timeout time.Duration
+	// Draining says that the server stops and takes nothing new; nil: never.
+	Draining func() bool
+	// GoawayChance is how likely an HTTP/2 client is asked to connect anew, for each request.
+	GoawayChance float64
 	// Now is the clock, nil for the real one.
 	Now func() time.Time
 }
@@ -46,7 +50,7 @@ func New(o Options, h http.Handler) http.Handler {
 	}
 	c := &chain{Options: o, reads: newLimit(o.MaxReads), writes: newLimit(o.MaxWrites)}
 	for _, with := range []func(http.Handler) http.Handler{
-		c.authorize, c.impersonate, c.deadline, c.inFlight, c.audit, c.authenticate, c.measure, c.describe, c.recover,
+		c.authorize, c.impersonate, c.deadline, c.inFlight, c.audit, c.authenticate, c.drain, c.measure, c.describe, c.recover,
 	} {
 		h = with(h)
 	}
@@ -85,6 +89,7 @@ func (c *chain) authenticate(next http.Handler) http.Handler {
 			c.Fail(w, r, apierrors.NewUnauthorized("Unauthorized"))
 			return
 		}
+		c.Metrics.certificate(r, c.Now())
 		request.StateOf(r.Context()).User = user
 		next.ServeHTTP(w, r)
 	})

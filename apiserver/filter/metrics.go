@@ -25,6 +25,9 @@ type Metrics struct {
 	current  *prometheus.GaugeVec
 	dropped  *prometheus.CounterVec
 	panics   prometheus.Counter
+	aborted  *prometheus.CounterVec
+	cut      *prometheus.CounterVec
+	expiring prometheus.Histogram
 
 	series sync.Map // label -> *series
 }
@@ -68,9 +71,18 @@ func NewMetrics(reg prometheus.Registerer, known func(group, version, resource, 
 			Help: "Number of currently used inflight request limit of this apiserver per request kind."}, []string{"request_kind"}),
 		dropped: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_dropped_requests_total",
 			Help: "Number of requests sent away because too many were in flight, per request kind."}, []string{"request_kind"}),
+		aborted: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_request_aborts_total",
+			Help: "Number of requests which apiserver aborted possibly due to a timeout, for each group, version, verb, resource, subresource and scope"},
+			[]string{"verb", "group", "version", "resource", "subresource", "scope"}),
+		cut: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "apiserver_request_terminations_total",
+			Help: "Number of requests which apiserver terminated in self-defense."},
+			[]string{"verb", "code", "group", "version", "resource", "subresource", "scope", "component"}),
+		expiring: prometheus.NewHistogram(prometheus.HistogramOpts{Name: "apiserver_client_certificate_expiration_seconds",
+			Help:    "Distribution of the remaining lifetime on the certificate used to authenticate a request.",
+			Buckets: []float64{0, 1800, 3600, 7200, 21600, 43200, 86400, 172800, 345600, 604800, 2592000, 7776000, 15552000, 31104000}}),
 		panics: prometheus.NewCounter(prometheus.CounterOpts{Name: "apiserver_request_panics_total", Help: "Number of requests whose handler panicked."}),
 	}
-	reg.MustRegister(m.total, m.duration, m.sli, m.sizes, m.long, m.current, m.dropped, m.panics)
+	reg.MustRegister(m.total, m.duration, m.sli, m.sizes, m.long, m.current, m.dropped, m.panics, m.aborted, m.cut, m.expiring)
 	for _, kind := range []string{"readOnly", "mutating"} {
 		m.current.WithLabelValues(kind).Set(0)
 		m.dropped.WithLabelValues(kind).Add(0)
@@ -82,6 +94,25 @@ func (m *Metrics) inFlight(kind string, n float64) { m.current.WithLabelValues(k
 func (m *Metrics) rejected(kind string)            { m.dropped.WithLabelValues(kind).Inc() }
 func (m *Metrics) panicked()                       { m.panics.Inc() }
 
+// terminated counts an answer by which the server defends itself, or a request whose time was up.
+func (m *Metrics) terminated(l label) {
+	switch l.code {
+	case http.StatusTooManyRequests:
+	case http.StatusGatewayTimeout:
+		m.aborted.WithLabelValues(l.verb, l.group, l.version, l.resource, l.subresource, l.scope).Inc()
+	default:
+		return
+	}
+	m.cut.WithLabelValues(l.verb, strconv.Itoa(l.code), l.group, l.version, l.resource, l.subresource, l.scope, "apiserver").Inc()
+}
+
+// certificate notes how long the certificate that a request came with will last.
+func (m *Metrics) certificate(r *http.Request, now time.Time) {
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		m.expiring.Observe(r.TLS.PeerCertificates[0].NotAfter.Sub(now).Seconds())
+	}
+}
+
 // labelOf describes a request for the metrics.
 func (m *Metrics) labelOf(r *http.Request, info *request.Info) label {
 	l := label{verb: metricVerb(r.Method, info)}
@@ -90,7 +121,7 @@ func (m *Metrics) labelOf(r *http.Request, info *request.Info) label {
 	}
 	l.group, l.version, l.resource, l.subresource = info.Group, info.Version, info.Resource, info.Subresource
 	switch {
-	case info.Name != "":
+	case info.Name != "" || info.Verb == "create":
 		l.scope = "resource"
 	case info.Namespace != "":
 		l.scope = "namespace"
@@ -178,6 +209,7 @@ func (c *chain) measure(next http.Handler) http.Handler {
 			}
 			l.code = code
 			took := c.Now().Sub(start)
+			c.Metrics.terminated(l)
 			c.Metrics.of(l).count(rw.bytes, took, state.Info.LongRunning())
 			if debug {
 				access(c.Log, r, state, code, rw.bytes, took)

@@ -136,6 +136,7 @@ func (l *lister) page(s *cache.Snapshot) (*List, error) {
 	if l.limit <= 0 && l.sel.All() && l.sel.Namespace == "" {
 		out.Items = make([]*cache.Item, 0, s.Len())
 	}
+	defer func() { l.r.cache.Listed(len(out.Items)) }()
 	for it := range s.All(l.sel, l.from) {
 		if l.limit > 0 && int64(len(out.Items)) == l.limit {
 			last := out.Items[len(out.Items)-1].Key

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
@@ -113,6 +114,9 @@ func (s *Set) Ready(ctx context.Context) error {
 	_, err := s.feed.Fresh(ctx)
 	return err
 }
+
+// Metrics are those of the caches.
+func (s *Set) Metrics() prometheus.Collector { return s.feed }
 
 // For finds a kind's registry, nil when there is none.
 func (s *Set) For(gr schema.GroupResource) *Registry { return s.by[gr] }

@@ -123,5 +123,13 @@ func (e *endpoint) outgoing(obj resource.Object) (runtime.Object, error) {
 	return obj, nil
 }
 
+// plural is the endpoint's name in URLs.
+func (e *endpoint) plural() string {
+	if e.version != nil && e.version.Names.Plural != "" {
+		return e.version.Names.Plural
+	}
+	return e.kind.Plural
+}
+
 // can says whether the kind allows a verb.
 func (e *endpoint) can(verb string) bool { return slices.Contains(e.kind.Verbs, verb) }

@@ -46,7 +46,9 @@ type Options struct {
 	OpenID http.Handler
 	// Ending ends when the server stops: watches and connected streams end with it.
 	Ending context.Context
-	Log    *zap.Logger
+	// Metrics are optional.
+	Metrics *Metrics
+	Log     *zap.Logger
 }
 
 // Server answers HTTP requests that have passed the filters.
@@ -60,6 +62,7 @@ type Server struct {
 	version   version.Info
 	judge     resource.Judge
 	ending    context.Context
+	metrics   *Metrics
 	log       *zap.Logger
 }
 
@@ -75,7 +78,7 @@ func New(o Options) (*Server, http.Handler) {
 		endpoints: endpoints(o.Kinds, o.Registries, apply.NewTypes(o.Kinds)),
 		decoders:  newDecoders(o.Scheme),
 		connect:   o.Connect, minWatch: o.MinWatch, discovery: o.Discovery, openapi: o.OpenAPI, version: o.Version,
-		judge: o.Judge, ending: o.Ending, log: o.Log,
+		judge: o.Judge, ending: o.Ending, metrics: o.Metrics, log: o.Log,
 	}
 	return s, s.routes(o)
 }

@@ -43,7 +43,7 @@ func watchHandler(c *call) (*reply, error) {
 		return nil, err
 	}
 	defer w.Stop()
-	s := &stream{call: c, headers: true, include: include, prefix: c.kindPrefix()}
+	s := &stream{call: c, headers: true, include: include, prefix: c.kindPrefix(), metrics: c.s.metrics.of(c.endpoint)}
 	if isWebSocket(c.r) {
 		return nil, s.webSocket(ctx, w.Next)
 	}
@@ -77,6 +77,7 @@ type stream struct {
 	include metav1.IncludeObjectPolicy
 	prefix  []byte
 	buf     []byte
+	metrics watched
 }
 
 // run sends events until there are no more. All events that wait are written together and flushed once.
@@ -87,11 +88,13 @@ func (s *stream) run(ctx context.Context, next next, send func([]byte) error, fl
 	for {
 		events, err := next(ctx)
 		for i := range events {
+			before := len(s.buf)
 			if failed := s.append(&events[i]); failed != nil {
 				s.appendError(failed)
 				err = failed
 				break
 			}
+			s.metrics.sent(len(s.buf) - before)
 			if len(s.buf) >= maxPending && s.write(send) != nil {
 				return
 			}

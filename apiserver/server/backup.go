@@ -186,7 +186,7 @@ func (t *tool) open(ctx context.Context, path string, log *zap.Logger) (io.ReadC
 }
 
 func (t *tool) direct(ctx context.Context, path string, log *zap.Logger) (io.ReadCloser, error) {
-	k, err := openStore(ctx, t.cfg, log)
+	k, err := openStore(ctx, t.cfg, nil, log)
 	if err != nil {
 		return nil, err
 	}

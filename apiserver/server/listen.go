@@ -46,9 +46,16 @@ func httpServer(h http.Handler, cfg *tls.Config, log *zap.Logger) (*http.Server,
 	}, nil
 }
 
-// serveUntil serves on l until ctx ends, then drains: HTTP/2 clients are told to go elsewhere, open requests get
-// drainTime.
-func serveUntil(ctx context.Context, srv *http.Server, l net.Listener) error {
+// stops are what happens around the end of a server.
+type stops struct {
+	delay    time.Duration // to go on serving after the end of ctx
+	unready  func()        // at the end of ctx
+	draining func()        // when nothing new is taken any more
+}
+
+// serveUntil serves on l until ctx ends, and as long as delay says, then drains: HTTP/2 clients are told to go elsewhere,
+// open requests get drainTime.
+func serveUntil(ctx context.Context, srv *http.Server, l net.Listener, at stops) error {
 	failed := make(chan error, 1)
 	go func() { failed <- srv.ServeTLS(l, "", "") }()
 	select {
@@ -56,6 +63,13 @@ func serveUntil(ctx context.Context, srv *http.Server, l net.Listener) error {
 		return fmt.Errorf("serve %s: %w", l.Addr(), err)
 	case <-ctx.Done():
 	}
+	at.unready()
+	select {
+	case err := <-failed:
+		return fmt.Errorf("serve %s: %w", l.Addr(), err)
+	case <-time.After(at.delay):
+	}
+	at.draining()
 	drain, cancel := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
 	defer cancel()
 	if srv.Shutdown(drain) != nil {

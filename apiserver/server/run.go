@@ -3,7 +3,6 @@ package server
 import (
 	"context"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
 	"go.uber.org/zap"
 	"k8s.io/apimachinery/pkg/version"
 
@@ -21,7 +21,6 @@ import (
 	"hardway/apiserver/config"
 	"hardway/apiserver/discovery"
 	"hardway/apiserver/encryption"
-	"hardway/apiserver/etcd"
 	"hardway/apiserver/filter"
 	"hardway/apiserver/kinds"
 	"hardway/apiserver/openapi"
@@ -62,13 +61,14 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	if err != nil {
 		return err
 	}
-	kept, err := openStore(ctx, cfg, log)
+	reg := metrics.New()
+	kept, err := openStore(ctx, cfg, store.NewMetrics(reg, kinds.All()), log)
 	if err != nil {
 		return err
 	}
 	defer kept.stop()
 
-	s := &server{cfg: cfg, log: log, kept: kept, access: access, encryption: sealing, reg: metrics.New(), health: daemon.NewHealth(), ip: ip, port: port}
+	s := &server{cfg: cfg, log: log, kept: kept, access: access, encryption: sealing, reg: reg, health: daemon.NewHealth(), ip: ip, port: port}
 	handler, err := s.build(ctx)
 	if err != nil {
 		return err
@@ -101,7 +101,8 @@ type server struct {
 	allocator *allocate.Allocator
 	proxy     *proxy.Proxy
 	bootstrap *bootstrap.Bootstrap
-	stopping  atomic.Bool
+	stopping  atomic.Bool // /readyz fails
+	draining  atomic.Bool // nothing new is taken
 	ending    context.Context
 	end       context.CancelFunc
 }
@@ -123,9 +124,6 @@ func (s *server) build(ctx context.Context) (http.Handler, error) {
 		Advertise: address.Unmap(), Port: s.port, Log: s.log,
 	})
 	s.checks()
-	debug := daemon.GuardedDebugMux(s.health, s.reg, open)
-	debug.HandleFunc(snapshotPath, s.serveSnapshot)
-	debug.HandleFunc(spacePath, s.serveSpace)
 	if err := s.makeAuditor(); err != nil {
 		return nil, err
 	}
@@ -140,18 +138,31 @@ func (s *server) build(ctx context.Context) (http.Handler, error) {
 		OpenAPI:   openapi.New(all),
 		Connect:   connect,
 		Version:   versionInfo(),
-		Health:    s.health, Debug: debug,
+		Health:    s.health, Debug: s.debug(),
 		MinWatch: time.Duration(s.cfg.MinWatch) * time.Second,
 		Judge:    s.access.judge(),
 		OpenID:   s.access.openID(net.JoinHostPort(s.ip.String(), fmt.Sprint(s.port))),
 		Ending:   s.ending,
+		Metrics:  serve.NewMetrics(s.reg),
 		Log:      s.log,
 	})
 	return filter.New(filter.Options{
 		Audit: s.auditor,
 		Log:   s.log, Metrics: filter.NewMetrics(s.reg, handlers.Known), Authorizer: s.access.authorizer, Authenticate: s.access.authenticator.Authenticate, Fail: serve.Fail,
+		Draining: s.draining.Load, GoawayChance: s.cfg.GoawayChance,
 		MaxReads: s.cfg.MaxReads, MaxWrites: s.cfg.MaxWrites, Timeout: s.cfg.RequestTimeout,
 	}, routes), nil
+}
+
+// debug serves metrics, profiles and the state of etcd.
+func (s *server) debug() http.Handler {
+	s.reg.MustRegister(s.set.Metrics(), s.kept)
+	mux := http.NewServeMux()
+	mux.Handle("/", daemon.GuardedDebugMux(s.health, s.reg, open))
+	mux.Handle("/metrics", promhttp.HandlerFor(append(s.kept.metrics, s.reg), promhttp.HandlerOpts{}))
+	mux.HandleFunc(snapshotPath, s.serveSnapshot)
+	mux.HandleFunc(spacePath, s.serveSpace)
+	return mux
 }
 
 // checks are what /livez and /readyz look at.
@@ -192,12 +203,11 @@ func (s *server) run(ctx context.Context, srv *http.Server, l net.Listener, star
 	g.Add("allocator", s.repair)
 	g.Add("watchdog", daemon.Watchdog(s.health))
 	g.Add("api", func(ctx context.Context) error {
-		stop := context.AfterFunc(ctx, func() {
-			s.stopping.Store(true)
-			s.end()
+		return serveUntil(ctx, srv, l, stops{
+			delay:    s.cfg.ShutdownDelay,
+			unready:  func() { s.stopping.Store(true) },
+			draining: func() { s.draining.Store(true); s.end() },
 		})
-		defer stop()
-		return serveUntil(ctx, srv, l)
 	})
 	g.Add("ready", func(ctx context.Context) error { return s.announce(ctx, l.Addr(), start) })
 	return g.Run(ctx)
@@ -226,75 +236,6 @@ func (s *server) announce(ctx context.Context, address net.Addr, start time.Time
 	daemon.NotifyReady()
 	<-ctx.Done()
 	return nil
-}
-
-// kept is the opened store.
-type kept struct {
-	*store.Store
-	ready    func(context.Context) error
-	space    func(context.Context) (etcd.Space, error)
-	snapshot func(context.Context) (io.ReadCloser, error)
-	done     <-chan struct{}
-	stop     func()
-}
-
-// alarms is a readiness check: while etcd has raised an alarm, it refuses to write.
-func (k *kept) alarms(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	space, err := k.space(ctx)
-	if err != nil {
-		return err
-	}
-	return space.Err()
-}
-
-// openStore starts the embedded etcd, or connects to an external one.
-func openStore(ctx context.Context, cfg *config.Config, log *zap.Logger) (*kept, error) {
-	e := cfg.Etcd
-	if len(e.Servers) > 0 {
-		client, err := etcd.Dial(ctx, etcd.External{Endpoints: e.Servers, TLS: etcdFiles(e), Log: log.Named("etcd")})
-		if err != nil {
-			return nil, err
-		}
-		st := store.New(client, store.Options{Prefix: e.Prefix})
-		return &kept{
-			Store: st, ready: answers(st),
-			space:    func(ctx context.Context) (etcd.Space, error) { return etcd.SpaceOf(ctx, client) },
-			snapshot: func(ctx context.Context) (io.ReadCloser, error) { return etcd.Snapshot(ctx, client) },
-			done:     make(chan struct{}), stop: func() { client.Close() }, //nolint:errcheck // nothing is left to lose
-		}, nil
-	}
-	member, err := etcd.Start(ctx, memberOptions(e, log.Named("etcd")))
-	if err != nil {
-		return nil, err
-	}
-	return &kept{
-		Store: store.New(member.Client(), store.Options{Prefix: e.Prefix, Revision: member.Revision(), Full: member.Full}),
-		ready: member.Ready, space: member.Space,
-		snapshot: func(ctx context.Context) (io.ReadCloser, error) { return etcd.Snapshot(ctx, member.Client()) },
-		done:     member.Done(), stop: member.Stop,
-	}, nil
-}
-
-func etcdFiles(e config.Etcd) etcd.TLS { return etcd.TLS{Cert: e.Cert, Key: e.Key, CA: e.CA} }
-
-func memberOptions(e config.Etcd, log *zap.Logger) etcd.Options {
-	return etcd.Options{
-		DataDir: e.DataDir, Name: e.Name, ListenClient: e.ListenClient, ListenPeer: e.ListenPeer, AdvertisePeer: e.AdvertisePeer,
-		InitialCluster: e.InitialCluster, Join: e.InitialState == "existing", Token: e.ClusterToken, ClientTLS: etcdFiles(e), PeerTLS: etcdFiles(e),
-		Quota: e.Quota, Log: log,
-	}
-}
-
-// answers is the check of an external etcd.
-func answers(st *store.Store) func(context.Context) error {
-	return func(ctx context.Context) error {
-		ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-		defer cancel()
-		_, err := st.Revision(ctx)
-		return err
-	}
 }
 
 func versionInfo() version.Info {

@@ -42,3 +42,9 @@ func typed(err error) error {
 	}
 	return err
 }
+
+// expected says that an error is an answer, not etcd's trouble.
+func expected(err error) bool {
+	var conflict *Conflict
+	return errors.As(err, &conflict) || errors.Is(err, ErrNotFound) || errors.Is(err, ErrExists) || errors.Is(err, ErrCompacted) || errors.Is(err, ErrFuture)
+}

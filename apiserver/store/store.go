@@ -25,6 +25,8 @@ type Options struct {
 	// Full says that nothing may grow any more; nil: etcd knows best. Creations are refused then, and callers refuse
 	// what MayGrow forbids; deletions, leases and compaction go on.
 	Full func() bool
+	// Metrics are optional.
+	Metrics *Metrics
 }
 
 // Store is the only client of etcd.
@@ -33,6 +35,7 @@ type Store struct {
 	prefix   string
 	revision func() int64
 	full     func() bool
+	metrics  *Metrics
 	leases   leases
 	asks     asks
 }
@@ -59,7 +62,7 @@ func New(c *clientv3.Client, o Options) *Store {
 	if o.Prefix != "" {
 		prefix = "/" + strings.Trim(o.Prefix, "/")
 	}
-	s := &Store{client: c, prefix: prefix, revision: o.Revision, full: o.Full}
+	s := &Store{client: c, prefix: prefix, revision: o.Revision, full: o.Full, metrics: o.Metrics}
 	s.leases.grant = s.grant
 	s.asks.ask = s.askRevision
 	return s
@@ -89,6 +92,7 @@ func (s *Store) MayGrow(was, now int) error {
 
 // Create writes a key that must not exist: ErrExists otherwise. ttl is in seconds, 0 for ever.
 func (s *Store) Create(ctx context.Context, key string, value []byte, ttl int64) (rev int64, err error) {
+	defer func(begin time.Time) { s.measure(opCreate, key, begin, err) }(time.Now())
 	if s.Full() {
 		return 0, fmt.Errorf("create %s: %w", key, ErrNoSpace)
 	}
@@ -105,6 +109,7 @@ func (s *Store) Create(ctx context.Context, key string, value []byte, ttl int64)
 
 // Update overwrites a key that must be at revision expect: else *Conflict with what is there, or ErrNotFound.
 func (s *Store) Update(ctx context.Context, key string, value []byte, expect, ttl int64) (rev int64, err error) {
+	defer func(begin time.Time) { s.measure(opUpdate, key, begin, err) }(time.Now())
 	same := clientv3.Compare(clientv3.ModRevision(key), "=", expect)
 	get := clientv3.OpGet(key)
 	resp, err := s.put(ctx, same, key, value, ttl, &get)
@@ -119,6 +124,7 @@ func (s *Store) Update(ctx context.Context, key string, value []byte, expect, tt
 
 // Delete removes a key that must be at revision expect: else *Conflict with what is there, or ErrNotFound.
 func (s *Store) Delete(ctx context.Context, key string, expect int64) (rev int64, err error) {
+	defer func(begin time.Time) { s.measure(opDelete, key, begin, err) }(time.Now())
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
 	resp, err := s.client.Txn(ctx).
@@ -177,6 +183,7 @@ func lost(resp *clientv3.TxnResponse) error {
 
 // Get reads a key as it is now, and the revision at which it was read, which an absent key has too (ErrNotFound).
 func (s *Store) Get(ctx context.Context, key string) (kv KV, rev int64, err error) {
+	defer func(begin time.Time) { s.measure(opGet, key, begin, err) }(time.Now())
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
 	resp, err := s.client.Get(ctx, key)
@@ -191,7 +198,8 @@ func (s *Store) Get(ctx context.Context, key string) (kv KV, rev int64, err erro
 
 // List reads up to limit keys (0: all) under a prefix, from a key on (empty: the first), at a revision (0: now).
 // ErrCompacted and ErrFuture tell why a revision cannot be read.
-func (s *Store) List(ctx context.Context, prefix, from string, limit, rev int64) (Page, error) {
+func (s *Store) List(ctx context.Context, prefix, from string, limit, rev int64) (page Page, err error) {
+	defer func(begin time.Time) { s.measure(opList, prefix, begin, err) }(time.Now())
 	ctx, cancel := context.WithTimeout(ctx, opTimeout)
 	defer cancel()
 	if from == "" {
@@ -202,7 +210,7 @@ func (s *Store) List(ctx context.Context, prefix, from string, limit, rev int64)
 	if err != nil {
 		return Page{}, fmt.Errorf("list %s: %w", prefix, typed(err))
 	}
-	page := Page{KVs: make([]KV, len(resp.Kvs)), Rev: resp.Header.Revision, More: resp.More, Count: resp.Count}
+	page = Page{KVs: make([]KV, len(resp.Kvs)), Rev: resp.Header.Revision, More: resp.More, Count: resp.Count}
 	if rev > 0 {
 		page.Rev = rev
 	}
