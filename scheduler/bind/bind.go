@@ -109,6 +109,9 @@ func (b *Binder) bind(ctx context.Context, t Task, done func(error)) {
 			err = t.Profile.Bind.Bind(ctx, t.Pod, t.Node)
 		}
 		if err == nil {
+			for _, p := range t.Profile.PostBind {
+				p.PostBind(t.Pod, t.Node)
+			}
 			b.events.Event(t.Pod.Pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", t.Pod.Namespace, t.Pod.Name, t.Node)
 		} else {
 			b.refused(t, err)
@@ -130,6 +133,9 @@ func (b *Binder) refused(t Task, err error) {
 
 // waits says whether a plugin has something to do before the binding.
 func (t *Task) waits() bool {
+	if len(t.Profile.Permit) > 0 {
+		return true
+	}
 	for _, p := range t.Profile.PreBind {
 		if state := t.State(p.Name()); state != nil && p.Waits(state) {
 			return true
@@ -139,6 +145,11 @@ func (t *Task) waits() bool {
 }
 
 func (t *Task) prepare(ctx context.Context) error {
+	for _, p := range t.Profile.Permit {
+		if err := p.Permit(ctx, t.Pod, t.Node); err != nil {
+			return fmt.Errorf("%s: %w", p.Name(), err)
+		}
+	}
 	for _, p := range t.Profile.PreBind {
 		state := t.State(p.Name())
 		if state == nil || !p.Waits(state) {

@@ -53,24 +53,86 @@ type Decision struct {
 // State is what PreFilter of a plugin computed for the pod, for Reserve and PreBind.
 func (d *Decision) State(plugin string) any { return d.states[plugin] }
 
+// Opinion is what somebody outside says about nodes that will do, by name.
+type Opinion struct {
+	No    map[string]*framework.Status // they will not do after all
+	Score map[string]int64             // to be added to their totals
+}
+
+// Ask asks somebody outside about the nodes that will do for a pod.
+type Ask func(nodes []*framework.Node) (Opinion, error)
+
 // Decide finds the best node for pod. The error is a *Refusal.
-func (c *Cycle) Decide(pod *framework.Pod) (Decision, error) {
+func (c *Cycle) Decide(pod *framework.Pod) (Decision, error) { return c.DecideWith(pod, nil) }
+
+// DecideWith is Decide with the opinion of others; ask may be nil.
+func (c *Cycle) DecideWith(pod *framework.Pod, ask Ask) (Decision, error) {
 	e := c.evaluate(pod)
 	if e.refused != nil {
 		return Decision{}, c.refusalForAll(e, pod)
 	}
 	d := Decision{Feasible: e.feasible, Checked: e.checked, states: e.states()}
+	e.outside = nil
 	restore := c.heedPromises(e, pod)
+	defer restore()
+	if ask != nil {
+		opinion, err := ask(c.nodesThatDo(e))
+		if err != nil {
+			return d, &Refusal{Nodes: c.cluster.View.Known, All: err.Error(), Failed: true}
+		}
+		defer c.heed(e, opinion)()
+	}
 	at := e.totals.top(c.pick)
 	if p := c.promised(e, pod); p >= 0 {
 		at = p
 	}
-	restore()
 	if at < 0 {
 		return d, c.refusal(e, pod)
 	}
 	d.Node = c.cluster.View.Nodes[e.row(at)]
 	return d, nil
+}
+
+// nodesThatDo are the nodes that are still in the running.
+func (c *Cycle) nodesThatDo(e *evaluation) (out []*framework.Node) {
+	for i := range e.ok {
+		if e.totals.at(i) != none {
+			out = append(out, c.cluster.View.Nodes[e.row(i)])
+		}
+	}
+	return out
+}
+
+// heed takes an opinion into the totals. The returned function takes it out again.
+func (c *Cycle) heed(e *evaluation, o Opinion) (restore func()) {
+	old := map[int]int64{}
+	for i := range e.ok {
+		total := e.totals.at(i)
+		if total == none {
+			continue
+		}
+		name := c.cluster.View.Nodes[e.row(i)].Name
+		no := o.No[name]
+		if no == nil && o.Score[name] == 0 {
+			continue
+		}
+		old[i] = total
+		if no != nil {
+			if e.outside == nil {
+				e.outside = map[int]*framework.Status{}
+			}
+			e.outside[e.row(i)] = no
+			e.crowded = append(e.crowded, no)
+			e.totals.set(i, none)
+		} else {
+			e.totals.set(i, total+o.Score[name])
+		}
+	}
+	return func() {
+		for i, total := range old {
+			e.totals.set(i, total)
+		}
+	}
 }
 
 // promised is the position of the node that has been promised to the pod, if it will do now; else -1.

@@ -24,12 +24,13 @@ type evaluation struct {
 	feasible int
 	altered  bool // which rows will do has changed since the rankings among them were made
 	checked  int
-	dirty    framework.Marks     // rows to be looked at anew, for all
-	touched  framework.Marks     // rows whose total must be added up anew
-	moved    []int               // rows whose node stands elsewhere now, in refresh
-	flipped  []int32             // rows about which the following filters have changed their minds, in refresh
-	told     *Refusal            // the last one, while nothing has changed
-	crowded  []*framework.Status // verdicts on rows that are promised to others, in this decision
+	dirty    framework.Marks           // rows to be looked at anew, for all
+	touched  framework.Marks           // rows whose total must be added up anew
+	moved    []int                     // rows whose node stands elsewhere now, in refresh
+	flipped  []int32                   // rows about which the following filters have changed their minds, in refresh
+	told     *Refusal                  // the last one, while nothing has changed
+	crowded  []*framework.Status       // verdicts on rows that are promised to others or refused outside, in this decision
+	outside  map[int]*framework.Status // by row: what others refused in this decision
 }
 
 // bound is a filter with its state.

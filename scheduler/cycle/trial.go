@@ -69,6 +69,9 @@ func (s *situation) Verdict(row int) *framework.Status {
 	if no := s.e.verdict(at); no != nil {
 		return no
 	}
+	if s.e.outside[row] != nil { // and nobody outside is asked whether evicting pods would help
+		return &framework.Status{Code: framework.Unresolvable, Plugin: s.e.outside[row].Plugin, Reason: s.e.outside[row].Reason}
+	}
 	return s.cycle.fits(s.e, s.pod, s.View().Nodes[row])
 }
 

@@ -3,7 +3,7 @@
 //
 // The extension points keep upstream's names (KEP-624):
 //
-//	PreEnqueue ─▶ Sort ─▶ PreFilter ─▶ Filter ─┬─▶ PreScore ─▶ Score ─▶ Reserve ─▶ PreBind ─▶ Bind
+//	PreEnqueue ─▶ Sort ─▶ PreFilter ─▶ Filter ─┬─▶ PreScore ─▶ Score ─▶ Reserve ─▶ Permit ─▶ PreBind ─▶ Bind ─▶ PostBind
 //	                                           └─▶ PostFilter, when no node will do
 //
 // A plugin implements the smallest interfaces it needs. Two rules make it cheap to ask the same question about

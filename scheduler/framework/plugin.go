@@ -124,6 +124,18 @@ type Reserve interface {
 	Unreserve(v *View, state any, p *Pod, node string)
 }
 
+// Permit holds a pod back that has a node, beside the loop, until it may be bound; an error puts it back. ctx bounds the wait.
+type Permit interface {
+	Plugin
+	Permit(ctx context.Context, p *Pod, node string) error
+}
+
+// PostBind is told of a pod that has been bound, beside the loop.
+type PostBind interface {
+	Plugin
+	PostBind(p *Pod, node string)
+}
+
 // PreBind does what must be done before a pod is bound, beside the loop. It may wait for others; ctx bounds that.
 type PreBind interface {
 	Plugin
@@ -156,8 +168,10 @@ type Profile struct {
 	PostFilter []PostFilter
 	Score      []Weighted
 	Reserve    []Reserve
+	Permit     []Permit
 	PreBind    []PreBind
 	Bind       Bind
+	PostBind   []PostBind
 	Wakes      map[string]Wakes // by plugin name
 }
 

@@ -26,6 +26,12 @@ const patience = 30 * time.Second
 // startScheduler runs the binary; kill ends it as a power cut would.
 func startScheduler(t *testing.T, env *testenv.Env) (kill func()) {
 	t.Helper()
+	return startSchedulerAt(t, env, 0)
+}
+
+// startSchedulerAt does so with a port, by which it knows its own Lease again, and with further flags.
+func startSchedulerAt(t *testing.T, env *testenv.Env, port int, flags ...string) (kill func()) {
+	t.Helper()
 	cfg := env.ConfigFor("system:kube-scheduler")
 	file := filepath.Join(t.TempDir(), "kubeconfig")
 	err := clientcmd.WriteToFile(clientcmdapi.Config{
@@ -37,7 +43,8 @@ func startScheduler(t *testing.T, env *testenv.Env) (kill func()) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cmd := exec.Command(testenv.Build(t, "scheduler"), "--kubeconfig="+file, "--secure-port=0")
+	flags = append([]string{"--kubeconfig=" + file, "--bind-address=127.0.0.1", fmt.Sprint("--secure-port=", port)}, flags...)
+	cmd := exec.Command(testenv.Build(t, "scheduler"), flags...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)

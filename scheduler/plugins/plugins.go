@@ -40,6 +40,7 @@ type Needs struct {
 	Writer  volumebinding.Writer
 	Devices *devices.Inventory
 	Claims  dynamicresources.Writer
+	Ignored []string // extended resources that are left to extenders
 }
 
 // entry is one plugin.
@@ -70,6 +71,7 @@ var all = []entry{
 		if err := a.read(given); err != nil {
 			return nil, err
 		}
+		given.IgnoredResources = append(given.IgnoredResources, n.Ignored...)
 		return noderesources.NewFit(n.Columns, given)
 	}},
 	{"VolumeRestrictions", 0, plain(volumerestrictions.Plugin{})},

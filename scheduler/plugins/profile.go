@@ -97,17 +97,14 @@ func (b *builder) fill(p *framework.Profile) {
 		p.Score = append(p.Score, framework.Weighted{Score: c.plugin, Weight: c.weight})
 	}
 	p.Reserve = plugins(pick[framework.Reserve](b, "reserve", s.Reserve))
+	p.Permit = plugins(pick[framework.Permit](b, "permit", s.Permit))
 	p.PreBind = plugins(pick[framework.PreBind](b, "preBind", s.PreBind))
 	for _, c := range pick[framework.Bind](b, "bind", s.Bind) {
 		if p.Bind == nil {
 			p.Bind = c.plugin
 		}
 	}
-	for point, set := range map[string]schedulerv1.PluginSet{"permit": s.Permit, "postBind": s.PostBind} {
-		for _, e := range set.Enabled {
-			b.fail("%s: plugin %s has nothing to do there", point, e.Name)
-		}
-	}
+	p.PostBind = plugins(pick[framework.PostBind](b, "postBind", s.PostBind))
 	if p.Sort == nil || p.Bind == nil {
 		b.fail("a profile needs a plugin for queueSort and one for bind")
 	}

@@ -9,6 +9,7 @@ import (
 
 	"hardway/scheduler/bind"
 	"hardway/scheduler/cycle"
+	"hardway/scheduler/extender"
 	"hardway/scheduler/framework"
 	"hardway/scheduler/queue"
 	"hardway/scheduler/snapshot"
@@ -17,13 +18,14 @@ import (
 // loop owns the cluster and the queue: one goroutine changes them, between decisions. Everybody else posts what is to
 // be done to its mailbox.
 type loop struct {
-	cluster *snapshot.Cluster
-	queue   *queue.Queue
-	cycles  map[string]*cycle.Cycle // by scheduler name
-	binder  *bind.Binder
-	metrics *schedulerMetrics
-	log     *zap.Logger
-	mail    *mailbox
+	cluster   *snapshot.Cluster
+	queue     *queue.Queue
+	cycles    map[string]*cycle.Cycle // by scheduler name
+	binder    *bind.Binder
+	extenders []*extender.Extender
+	metrics   *schedulerMetrics
+	log       *zap.Logger
+	mail      *mailbox
 
 	leading bool            // owned by the loop's goroutine
 	lease   context.Context // of the time that this process leads; owned likewise

@@ -13,6 +13,7 @@ import (
 
 	"hardway/scheduler/bind"
 	"hardway/scheduler/cycle"
+	"hardway/scheduler/extender"
 	"hardway/scheduler/framework"
 )
 
@@ -28,7 +29,7 @@ type attempt struct {
 // schedule tries one pod.
 func (l *loop) schedule(ctx context.Context, p *framework.Queued) {
 	a := attempt{pod: p.Pod, profile: l.queue.Profile(p.Pod.Pod), began: time.Now(), since: p.Since, attempts: p.Attempts}
-	decision, err := l.cycles[a.profile.Scheduler].Decide(p.Pod)
+	decision, err := l.cycles[a.profile.Scheduler].DecideWith(p.Pod, extender.Ask(ctx, l.extenders, p.Pod))
 	l.metrics.decided(a.began)
 	if err != nil {
 		l.refused(ctx, a, err)

@@ -12,6 +12,7 @@ import (
 
 	"hardway/scheduler/bind"
 	"hardway/scheduler/config"
+	"hardway/scheduler/extender"
 	"hardway/scheduler/framework"
 	"hardway/scheduler/plugins"
 	"hardway/scheduler/snapshot"
@@ -46,24 +47,35 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	if cfg.Sampling {
 		log.Warn("percentageOfNodesToScore has no effect here: every node is looked at")
 	}
-	if len(cfg.Extenders) > 0 {
-		return &daemon.ConfigError{Err: fmt.Errorf("extenders: not supported yet")}
+	var extenders []*extender.Extender
+	for i := range cfg.Extenders {
+		e, err := extender.New(cfg.Extenders[i], log.Named("extender"))
+		if err != nil {
+			return &daemon.ConfigError{Err: fmt.Errorf("extenders[%d].%w", i, err)}
+		}
+		extenders = append(extenders, e)
 	}
 	reg := metrics.New()
 	events := client.NewRecorder(api, "default-scheduler", "")
 	cluster := snapshot.New()
 	sources := newSources(api, log.Named("watch"))
+	sources.whole = len(extenders) > 0
 	var profiles []*framework.Profile
-	needs := &plugins.Needs{Columns: cluster.Columns, API: api, Budgets: sources.budgetsIn, Writer: volumes{api}, Devices: cluster.View.Devices, Claims: claims{api}}
+	needs := &plugins.Needs{Columns: cluster.Columns, API: api, Budgets: sources.budgetsIn, Writer: volumes{api}, Devices: cluster.View.Devices, Claims: claims{api}, Ignored: extender.Managed(cfg.Extenders)}
 	for i := range cfg.Profiles {
 		p, err := plugins.New(&cfg.Profiles[i], needs)
 		if err != nil {
 			return &daemon.ConfigError{Err: fmt.Errorf("profiles[%d]: %w", i, err)}
 		}
+		if len(extenders) > 0 {
+			p.Bind = extender.Binding{Otherwise: p.Bind, Extenders: extenders}
+			p.Wakes[extender.Name] = extender.Wakes{}
+		}
 		profiles = append(profiles, p)
 	}
 	binder := bind.New(api, events, cfg.Fresh(), log.Named("bind"))
 	loop := newLoop(profiles, cluster, binder, cfg.Queue, newMetrics(reg), log.Named("loop"))
+	loop.extenders = extenders
 
 	sources.open(ctx, loop)
 

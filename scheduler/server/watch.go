@@ -26,6 +26,7 @@ type sources struct {
 	must, may *client.Informers
 	api       *client.API
 	log       *zap.Logger
+	whole     bool // nodes and pods are kept whole, for extenders to read
 
 	services     *client.Informer[corev1.Service]
 	controllers  *client.Informer[corev1.ReplicationController]
@@ -50,8 +51,12 @@ func follow[T, L any](ctx context.Context, s *sources, k client.Kind[T, L], o cl
 
 // open makes all informers. ctx bounds the questions of what the apiserver serves.
 func (s *sources) open(ctx context.Context, l *loop) {
-	nodes := client.Nodes.Informer(s.must, client.Options{Transform: slimNode})
-	pods := client.Pods.Informer(s.must, client.Options{FieldSelector: unfinished, Transform: slimPod})
+	nodeForm, podForm := slimNode, slimPod
+	if s.whole {
+		nodeForm, podForm = slim, slim
+	}
+	nodes := client.Nodes.Informer(s.must, client.Options{Transform: nodeForm})
+	pods := client.Pods.Informer(s.must, client.Options{FieldSelector: unfinished, Transform: podForm})
 	namespaces := client.Namespaces.Informer(s.must, client.Options{})
 	s.services = follow(ctx, s, client.Services, client.Options{})
 	s.controllers = follow(ctx, s, client.ReplicationControllers, client.Options{Transform: func(o any) (any, error) {

@@ -22,13 +22,13 @@ import (
 
 // options are the command line.
 type options struct {
-	bin, peers, kubeconfig, results string
-	runs                            int
-	length                          time.Duration
+	bin, peers, kubeconfig, results, only string
+	runs                                  int
+	length                                time.Duration
 }
 
 // areas are what can be measured, by name.
-var areas = map[string]func(context.Context, options) ([]measured, error){"dns": measureDNS, "apiserver": measureAPI}
+var areas = map[string]func(context.Context, options) ([]measured, error){"dns": measureDNS, "apiserver": measureAPI, "scheduler": measureScheduler}
 
 func main() {
 	var o options
@@ -38,6 +38,7 @@ func main() {
 	flag.StringVar(&o.peers, "peers", ".hardway/bench/peers", "folder of upstream's programs")
 	flag.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "a cluster to read from and make services in")
 	flag.StringVar(&o.results, "results", ".hardway/bench/results", "folder of results")
+	flag.StringVar(&o.only, "only", "", "only this workload of area scheduler, for a look: nothing is kept of it")
 	flag.IntVar(&o.runs, "runs", 3, "runs of each side")
 	flag.DurationVar(&o.length, "length", 10*time.Second, "how long each run lasts")
 	flag.Parse()
@@ -59,6 +60,9 @@ func run(ctx context.Context, area, page string, o options) error {
 		rows, err := measure(ctx, o)
 		if err != nil {
 			return fmt.Errorf("measure %s: %w", area, err)
+		}
+		if o.only != "" {
+			return nil
 		}
 		text, err := json.MarshalIndent(outcome{Conditions: conditions(before, o), Rows: rows}, "", " ")
 		if err != nil {

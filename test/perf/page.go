@@ -20,11 +20,9 @@ type row struct {
 }
 
 // rows are all of the table, in order.
-var rows = slices.Concat(apiRows, []row{
+var rows = slices.Concat(apiRows, schedRows, []row{
 	{"idle", "memory", "idle memory of one node's daemons", "MiB", true, 3.1},
 	{"idle", "cpu", "idle CPU of all daemons", "% of a core", true, 4.5},
-	{"sched", "plain", "schedule 5,000 pods on 1,000 nodes", "pods/s", false, 3},
-	{"sched", "spread", "the same with topology spread", "pods/s", false, 4},
 	{"pods", "start", "pod start to Ready, one at a time, p50", "ms", true, 10},
 	{"pods", "ten", "30 pods, ten at a time", "pods/s", false, 9},
 	{"dns", "percore", "DNS, cluster names, cache warm: queries a second for each core of the server", "queries/s", false, 3},
