@@ -2,6 +2,7 @@ package encryption
 
 import (
 	"bytes"
+	"context"
 	"crypto/aes"
 	stdcipher "crypto/cipher"
 	"crypto/rand"
@@ -15,8 +16,9 @@ import (
 // cipher seals and opens bytes.
 type cipher interface {
 	// seal appends the sealed bytes to dst. Where the cipher can, key is authenticated with them.
-	seal(dst, plain, key []byte) ([]byte, error)
-	open(sealed, key []byte) ([]byte, error)
+	seal(ctx context.Context, dst, plain, key []byte) ([]byte, error)
+	// open returns the plain bytes. stale says that seal would use another key by now.
+	open(ctx context.Context, sealed, key []byte) (plain []byte, stale bool, err error)
 }
 
 var (
@@ -40,7 +42,7 @@ func newAES(secret []byte) (stdcipher.Block, error) {
 	return aes.NewCipher(secret)
 }
 
-func (c cbc) seal(dst, plain, _ []byte) ([]byte, error) {
+func (c cbc) seal(_ context.Context, dst, plain, _ []byte) ([]byte, error) {
 	pad := aes.BlockSize - len(plain)%aes.BlockSize
 	at := len(dst)
 	out := slices.Grow(dst, aes.BlockSize+len(plain)+pad)
@@ -55,22 +57,22 @@ func (c cbc) seal(dst, plain, _ []byte) ([]byte, error) {
 	return out, nil
 }
 
-func (c cbc) open(sealed, _ []byte) ([]byte, error) {
+func (c cbc) open(_ context.Context, sealed, _ []byte) ([]byte, bool, error) {
 	if len(sealed) < 2*aes.BlockSize || len(sealed)%aes.BlockSize != 0 {
-		return nil, errShort
+		return nil, false, errShort
 	}
 	out := make([]byte, len(sealed)-aes.BlockSize)
 	stdcipher.NewCBCDecrypter(c.block, sealed[:aes.BlockSize]).CryptBlocks(out, sealed[aes.BlockSize:])
 	pad := int(out[len(out)-1])
 	if pad == 0 || pad > aes.BlockSize {
-		return nil, errPadding
+		return nil, false, errPadding
 	}
 	for _, b := range out[len(out)-pad:] {
 		if int(b) != pad {
-			return nil, errPadding
+			return nil, false, errPadding
 		}
 	}
-	return out[:len(out)-pad], nil
+	return out[:len(out)-pad], false, nil
 }
 
 // gcm is AES in GCM mode: a random nonce, then the sealed bytes, which hold for their key in etcd only.
@@ -85,7 +87,7 @@ func newGCM(secret []byte) (cipher, error) {
 	return gcm{aead}, err
 }
 
-func (c gcm) seal(dst, plain, key []byte) ([]byte, error) {
+func (c gcm) seal(_ context.Context, dst, plain, key []byte) ([]byte, error) {
 	at, n := len(dst), c.aead.NonceSize()
 	out := slices.Grow(dst, n+len(plain)+c.aead.Overhead())[:at+n]
 	if _, err := rand.Read(out[at:]); err != nil {
@@ -94,16 +96,16 @@ func (c gcm) seal(dst, plain, key []byte) ([]byte, error) {
 	return c.aead.Seal(out, out[at:at+n], plain, key), nil
 }
 
-func (c gcm) open(sealed, key []byte) ([]byte, error) {
+func (c gcm) open(_ context.Context, sealed, key []byte) ([]byte, bool, error) {
 	n := c.aead.NonceSize()
 	if len(sealed) < n+c.aead.Overhead() {
-		return nil, errShort
+		return nil, false, errShort
 	}
 	out, err := c.aead.Open(nil, sealed[:n], sealed[n:], key)
 	if err != nil {
-		return nil, errOpen
+		return nil, false, errOpen
 	}
-	return out, nil
+	return out, false, nil
 }
 
 // box is NaCl's secretbox: a random nonce, then the sealed bytes.
@@ -118,7 +120,7 @@ func newSecretbox(secret []byte) (cipher, error) {
 	return &box{[32]byte(secret)}, nil
 }
 
-func (c *box) seal(dst, plain, _ []byte) ([]byte, error) {
+func (c *box) seal(_ context.Context, dst, plain, _ []byte) ([]byte, error) {
 	var nonce [boxNonce]byte
 	if _, err := rand.Read(nonce[:]); err != nil {
 		return nil, err
@@ -126,14 +128,14 @@ func (c *box) seal(dst, plain, _ []byte) ([]byte, error) {
 	return secretbox.Seal(append(dst, nonce[:]...), plain, &nonce, &c.secret), nil
 }
 
-func (c *box) open(sealed, _ []byte) ([]byte, error) {
+func (c *box) open(_ context.Context, sealed, _ []byte) ([]byte, bool, error) {
 	if len(sealed) < boxNonce+secretbox.Overhead {
-		return nil, errShort
+		return nil, false, errShort
 	}
 	nonce := [boxNonce]byte(sealed[:boxNonce])
 	out, ok := secretbox.Open(nil, sealed[boxNonce:], &nonce, &c.secret)
 	if !ok {
-		return nil, errOpen
+		return nil, false, errOpen
 	}
-	return out, nil
+	return out, false, nil
 }

@@ -7,7 +7,9 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 )
@@ -44,9 +46,13 @@ type key struct {
 	Secret string `json:"secret"` // base64
 }
 
+// kms is a key service of https://kubernetes.io/docs/tasks/administer-cluster/kms-provider/, version 2.
 type kms struct {
-	APIVersion string `json:"apiVersion"`
-	Name       string `json:"name"`
+	APIVersion string           `json:"apiVersion"`
+	Name       string           `json:"name"`
+	Endpoint   string           `json:"endpoint"` // unix:///path
+	Timeout    *metav1.Duration `json:"timeout,omitempty"`
+	CacheSize  *int32           `json:"cachesize,omitempty"` // of version 1
 }
 
 // load reads and checks a configuration file.
@@ -152,7 +158,7 @@ func newRing(providers []provider) (*ring, error) {
 		case p.Secretbox != nil:
 			err = r.add(at, "secretbox", p.Secretbox, newSecretbox)
 		case p.KMS != nil:
-			err = fmt.Errorf("%s: kms providers are not served yet", at)
+			err = r.addService(at, p.KMS)
 		default:
 			r.seals = append(r.seals, seal{})
 		}
@@ -196,5 +202,31 @@ func (r *ring) add(at, kind string, k *keys, make func(secret []byte) (cipher, e
 		}
 		r.seals = append(r.seals, seal{prefix, c})
 	}
+	return nil
+}
+
+// addService appends a key service.
+func (r *ring) addService(at string, k *kms) error {
+	timeout := 3 * time.Second
+	if k.Timeout != nil {
+		timeout = k.Timeout.Duration
+	}
+	switch {
+	case k.APIVersion != "v2":
+		return fmt.Errorf("%s.kms.apiVersion: %q is not served, v2 is", at, k.APIVersion)
+	case k.Name == "" || strings.Contains(k.Name, ":"):
+		return fmt.Errorf("%s.kms.name: %q must not be empty or contain a colon", at, k.Name)
+	case !strings.HasPrefix(k.Endpoint, "unix://"):
+		return fmt.Errorf("%s.kms.endpoint: %q does not begin with unix://", at, k.Endpoint)
+	case k.CacheSize != nil:
+		return fmt.Errorf("%s.kms.cachesize: version 2 has none", at)
+	case timeout <= 0:
+		return fmt.Errorf("%s.kms.timeout must be positive", at)
+	}
+	s, err := newService(k.Name, k.Endpoint, timeout)
+	if err != nil {
+		return fmt.Errorf("%s.kms: %w", at, err)
+	}
+	r.seals = append(r.seals, seal{"k8s:enc:kms:v2:" + k.Name + ":", s})
 	return nil
 }

@@ -10,6 +10,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"iter"
 	"sync/atomic"
 	"time"
 
@@ -42,30 +43,78 @@ func Open(path string) (*Encryption, error) {
 // For is the transformer of a kind.
 func (e *Encryption) For(gr schema.GroupResource) store.Transformer { return &transformer{e, gr} }
 
-// Follow reads the file again when it has changed, until ctx ends. A file that is wrong changes nothing but the log.
-func (e *Encryption) Follow(ctx context.Context, every time.Duration, log *zap.Logger) error {
+// Follow asks key services whether their keys have changed and, if reload, reads the file again when that has, until ctx
+// ends. A file that is wrong changes nothing but the log.
+func (e *Encryption) Follow(ctx context.Context, every time.Duration, reload bool, log *zap.Logger) error {
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for {
+		for s := range e.services() {
+			if err := s.refresh(ctx); err != nil && ctx.Err() == nil {
+				log.Error("key service", zap.String("provider", s.name), zap.Error(err))
+			}
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-tick.C:
 		}
-		switch rules, text, err := load(e.path); {
-		case err != nil:
-			log.Error("the encryption configuration stays as it was", zap.Error(err))
-		case !bytes.Equal(text, e.text):
-			e.text = text
-			e.rules.Store(&rules)
-			e.reloaded.Store(true)
-			log.Info("a new encryption configuration is in force", zap.String("file", e.path))
+		if reload {
+			e.reload(log)
+		}
+	}
+}
+
+func (e *Encryption) reload(log *zap.Logger) {
+	switch rules, text, err := load(e.path); {
+	case err != nil:
+		log.Error("the encryption configuration stays as it was", zap.Error(err))
+	case !bytes.Equal(text, e.text):
+		for s := range e.services() {
+			time.AfterFunc(time.Minute, s.close) // when nobody uses it any more
+		}
+		e.text = text
+		e.rules.Store(&rules)
+		e.reloaded.Store(true)
+		log.Info("a new encryption configuration is in force", zap.String("file", e.path))
+	}
+}
+
+// Ready is a readiness check: all key services answer.
+func (e *Encryption) Ready(context.Context) error {
+	for s := range e.services() {
+		if err := s.ready(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// services yields the key services of the configuration.
+func (e *Encryption) services() iter.Seq[*service] {
+	return func(yield func(*service) bool) {
+		for _, r := range *e.rules.Load() {
+			for _, s := range r.ring.seals {
+				if k, ok := s.cipher.(*service); ok && !yield(k) {
+					return
+				}
+			}
 		}
 	}
 }
 
 // Reloaded says that values may be stale that were not when they were opened.
-func (e *Encryption) Reloaded() bool { return e.reloaded.Load() }
+func (e *Encryption) Reloaded() bool {
+	if e.reloaded.Load() {
+		return true
+	}
+	for s := range e.services() {
+		if s.rotated.Load() {
+			return true
+		}
+	}
+	return false
+}
 
 // transformer seals the values of one kind as the configuration says at the moment.
 type transformer struct {
@@ -84,12 +133,12 @@ func (t *transformer) ring() *ring {
 }
 
 // Seal seals with the first key.
-func (t *transformer) Seal(_ context.Context, key string, plain []byte) ([]byte, error) {
+func (t *transformer) Seal(ctx context.Context, key string, plain []byte) ([]byte, error) {
 	s := t.ring().seals[0]
 	if s.cipher == nil {
 		return plain, nil
 	}
-	out, err := s.cipher.seal([]byte(s.prefix), plain, []byte(key))
+	out, err := s.cipher.seal(ctx, []byte(s.prefix), plain, []byte(key))
 	if err != nil {
 		return nil, fmt.Errorf("encrypt %s: %w", key, err)
 	}
@@ -109,10 +158,10 @@ func (t *transformer) Open(ctx context.Context, key string, stored []byte) (plai
 		if !ok {
 			continue
 		}
-		if plain, err = s.cipher.open(rest, []byte(key)); err != nil {
+		if plain, stale, err = s.cipher.open(ctx, rest, []byte(key)); err != nil {
 			return nil, false, fmt.Errorf("decrypt %s: %w", key, err)
 		}
-		return plain, i > 0, nil
+		return plain, stale || i > 0, nil
 	}
 	if bytes.HasPrefix(stored, []byte("k8s:enc:")) {
 		return nil, false, fmt.Errorf("no configured key opens %s, which begins with %q", key, prefixOf(stored))

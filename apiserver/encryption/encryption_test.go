@@ -177,7 +177,8 @@ func TestBadConfigurations(t *testing.T) {
 		"same name":     {entry("secrets", provides("aesgcm", "a", one, "a", two)), "is there twice"},
 		"not base64":    {entry("secrets", provides("aesgcm", "a", "%%%")), "keys[0].secret is not base64"},
 		"short key":     {entry("secrets", provides("secretbox", "a", "AAAA")), "has 3 bytes, must have 32"},
-		"kms":           {entry("secrets", `{kms: {name: k}}`), "not served yet"},
+		"old kms":       {entry("secrets", `{kms: {name: k, endpoint: "unix:///x"}}`), `apiVersion: "" is not served`},
+		"kms address":   {entry("secrets", `{kms: {apiVersion: v2, name: k, endpoint: "tcp://x"}}`), "does not begin with unix://"},
 	} {
 		if _, err := parse([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: got %v, want %s", name, err, c.want)
@@ -221,7 +222,7 @@ func TestFollow(t *testing.T) {
 		return string(prefixOf(sealed))
 	}
 	synctest.Test(t, func(t *testing.T) {
-		go e.Follow(t.Context(), time.Second, zap.NewNop()) //nolint:errcheck // never fails
+		go e.Follow(t.Context(), time.Second, true, zap.NewNop()) //nolint:errcheck // never fails
 		write(t, path, provides("aescbc", "key2", two, "key1", one))
 		time.Sleep(2 * time.Second)
 		if got := prefix(); got != "k8s:enc:aescbc:v1:key2:" || !e.Reloaded() {

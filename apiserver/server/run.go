@@ -172,6 +172,9 @@ func (s *server) checks() {
 	s.health.Ready("caches", s.set.Ready)
 	s.health.Ready("bootstrap", s.bootstrap.Check)
 	s.health.Ready("access", s.access.ready)
+	if s.encryption != nil {
+		s.health.Ready("kms-providers", s.encryption.Ready)
+	}
 	s.health.Ready("shutdown", func(context.Context) error {
 		if s.stopping.Load() {
 			return fmt.Errorf("the server is stopping")
@@ -197,8 +200,10 @@ func (s *server) run(ctx context.Context, srv *http.Server, l net.Listener, star
 	g.Add("caches", s.set.Run)
 	g.Add("bootstrap", s.bootstrap.Run)
 	g.Add("access", s.follow)
-	if s.encryption != nil && s.cfg.EncryptionReload {
-		g.Add("encryption", func(ctx context.Context) error { return s.encryption.Follow(ctx, rereadKeys, s.log) })
+	if s.encryption != nil {
+		g.Add("encryption", func(ctx context.Context) error {
+			return s.encryption.Follow(ctx, rereadKeys, s.cfg.EncryptionReload, s.log)
+		})
 	}
 	g.Add("allocator", s.repair)
 	g.Add("watchdog", daemon.Watchdog(s.health))
