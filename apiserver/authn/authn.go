@@ -59,8 +59,9 @@ type Options struct {
 	Tokens []Token
 	// Basic, if any, knows passwords.
 	Basic *PasswordFile
-	// Anonymous says what may be asked without a proof.
+	// Anonymous says what may be asked without a proof, and Public what AnonymousHealth means; nil: health and version.
 	Anonymous Anonymous
+	Public    func(path string) bool
 	// Audiences are the names of this API server, for tokens that have none.
 	Audiences []string
 	// Now is the clock, nil for the real one.
@@ -74,6 +75,9 @@ type Authenticator struct{ o Options }
 func New(o Options) *Authenticator {
 	if o.Now == nil {
 		o.Now = time.Now
+	}
+	if o.Public == nil {
+		o.Public = Public
 	}
 	return &Authenticator{o}
 }
@@ -106,7 +110,7 @@ func (a *Authenticator) Authenticate(r *http.Request) (*request.UserInfo, error)
 	kind, value, _ := strings.Cut(strings.TrimSpace(header), " ")
 	value = strings.TrimSpace(value)
 	switch {
-	case header == "" && (a.o.Anonymous == AnonymousAlways || a.o.Anonymous == AnonymousHealth && Public(r.URL.Path)):
+	case header == "" && (a.o.Anonymous == AnonymousAlways || a.o.Anonymous == AnonymousHealth && a.o.Public(r.URL.Path)):
 		return &request.UserInfo{Name: request.Anonymous, Groups: []string{request.Unauthenticated}}, nil
 	case strings.EqualFold(kind, "bearer") && value != "":
 		id, err := a.Token(r.Context(), value, nil)

@@ -29,6 +29,9 @@ type Access struct {
 	// Proxy is an authenticating proxy in front of this server.
 	Proxy Proxy
 
+	// Outside is about servers of other people.
+	Outside Outside
+
 	// Enable and Disable change the list of admission plugins.
 	Enable, Disable []string
 	// AdmissionConfig is the file of an AdmissionConfiguration.
@@ -59,6 +62,7 @@ const DefaultIssuer = "https://kubernetes.default.svc.cluster.local"
 func defaultAccess() Access {
 	return Access{
 		Modes:          []string{"Node", "RBAC"},
+		Outside:        defaultOutside(),
 		ServiceAccount: ServiceAccount{Issuers: []string{DefaultIssuer}, Extend: true},
 		Proxy:          Proxy{UserHeaders: []string{"X-Remote-User"}, GroupHeaders: []string{"X-Remote-Group"}, UIDHeaders: []string{"X-Remote-Uid"}, ExtraPrefix: []string{"X-Remote-Extra-"}},
 	}
@@ -91,13 +95,14 @@ func (optionalBool) Type() string     { return "bool" }
 func (optionalBool) IsBoolFlag() bool { return true }
 
 func (a *Access) bind(fs *pflag.FlagSet) {
-	fs.StringSliceVar(&a.Modes, "authorization-mode", a.Modes, "authorizers, in order: Node, RBAC, ABAC, AlwaysAllow, AlwaysDeny")
+	fs.StringSliceVar(&a.Modes, "authorization-mode", a.Modes, "authorizers, in order: Node, RBAC, ABAC, Webhook, AlwaysAllow, AlwaysDeny")
 	fs.StringVar(&a.ABACFile, "authorization-policy-file", "", "file of the policy for the authorizer ABAC")
 	fs.Var(optionalBool{&a.Anonymous}, "anonymous-auth", "let anonymous requests through to the authorizers: true or false (default: only for health and version)")
 	fs.Lookup("anonymous-auth").NoOptDefVal = "true"
 	fs.StringVar(&a.TokenFile, "token-auth-file", "", "file of bearer tokens: token,name,uid,\"group1,group2\"")
 	fs.StringVar(&a.PasswordFile, "basic-auth-file", "", "file of passwords: password,name,uid,\"group1,group2\"; passwords that travel are a risk, prefer certificates or tokens")
 	fs.BoolVar(&a.Bootstrap, "enable-bootstrap-token-auth", false, "let new nodes in with bootstrap tokens")
+	a.Outside.bind(fs)
 	s := &a.ServiceAccount
 	fs.StringSliceVar(&s.KeyFiles, "service-account-key-file", nil, "files of the keys that service account tokens may be signed with")
 	fs.StringVar(&s.SigningFile, "service-account-signing-key-file", "", "file of the private key that signs new service account tokens")
@@ -125,13 +130,11 @@ func (a *Access) validate() []error {
 		errs = append(errs, fmt.Errorf("--authorization-mode: %w", err))
 	}
 	for _, m := range a.Modes {
-		switch {
-		case m == "Webhook":
-			errs = append(errs, errors.New("--authorization-mode: authorization webhooks are not called yet"))
-		case m == "ABAC" && a.ABACFile == "":
+		if m == "ABAC" && a.ABACFile == "" {
 			errs = append(errs, errors.New("--authorization-policy-file is needed for the authorizer ABAC"))
 		}
 	}
+	errs = append(errs, a.validateOutside()...)
 	if len(a.ServiceAccount.Issuers) == 0 {
 		errs = append(errs, errors.New("--service-account-issuer must not be empty"))
 	}

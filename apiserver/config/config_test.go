@@ -96,3 +96,27 @@ func TestValidateNamesEveryProblem(t *testing.T) {
 		}
 	}
 }
+
+func TestOutside(t *testing.T) {
+	for args, want := range map[string]string{
+		"--authorization-mode=Node,RBAC,Webhook":                                    "--authorization-webhook-config-file is needed",
+		"--authorization-webhook-config-file=/w":                                    "needs Webhook among --authorization-mode",
+		"--authorization-mode=Webhook --authorization-webhook-config-file=/w":       "",
+		"--authorization-config=/c":                                                 "",
+		"--authorization-config=/c --authorization-mode=RBAC":                       "--authorization-config excludes",
+		"--authentication-config=/c --oidc-issuer-url=https://a --oidc-client-id=b": "exclude each other",
+		"--oidc-issuer-url=https://a":                                               "go together",
+		"--oidc-issuer-url=https://a --oidc-client-id=b --oidc-required-claim=x=y":  "",
+		"--authentication-token-webhook-version=v2":                                 "is neither v1 nor v1beta1",
+		"--authentication-token-webhook-cache-ttl=-1s":                              "less than no time",
+	} {
+		c, err := parse(t, guide+" "+args)
+		if err != nil {
+			t.Fatal(err)
+		}
+		err = c.Validate()
+		if want == "" && err != nil || want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: %v, want %q", args, err, want)
+		}
+	}
+}

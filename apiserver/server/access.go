@@ -18,7 +18,6 @@ import (
 	"hardway/apiserver/authn"
 	"hardway/apiserver/authn/serviceaccount"
 	"hardway/apiserver/authz"
-	"hardway/apiserver/authz/abac"
 	"hardway/apiserver/authz/node"
 	"hardway/apiserver/authz/rbac"
 	"hardway/apiserver/authz/rbac/policy"
@@ -41,6 +40,7 @@ type access struct {
 	nodes         *node.Authorizer       // nil: Node is off
 	policy        *policy.Policy
 	admission     admission.Config
+	reloads       []*reload
 	waiting       atomic.Int32 // followed kinds whose objects are not all known yet, and the policy
 }
 
@@ -50,28 +50,9 @@ func newAccess(cfg *config.Config) (*access, error) {
 	if err := a.makeAuthenticator(cfg); err != nil {
 		return nil, err
 	}
-	chain := authz.Chain{authz.Paths(authn.Public)} // health is asked for before the roles are known
-	for _, mode := range cfg.Access.Modes {
-		switch mode {
-		case "AlwaysAllow":
-			chain = append(chain, authz.AlwaysAllow{})
-		case "AlwaysDeny":
-			chain = append(chain, authz.AlwaysDeny{})
-		case "RBAC":
-			a.roles = rbac.New()
-			chain = append(chain, a.roles)
-		case "Node":
-			a.nodes = node.New(a.look, rbac.RulesAllow(node.Role(a.policy.ClusterRoles)))
-			chain = append(chain, a.nodes)
-		case "ABAC":
-			rules, err := abac.Open(cfg.Access.ABACFile)
-			if err != nil {
-				return nil, err
-			}
-			chain = append(chain, rules)
-		}
+	if err := a.authorizers(); err != nil {
+		return nil, err
 	}
-	a.authorizer = chain
 	if path := cfg.Access.AdmissionConfig; path != "" {
 		var err error
 		if a.admission, err = admission.OpenConfig(path); err != nil {
@@ -133,6 +114,16 @@ func (a *access) makeAuthenticator(cfg *config.Config) error {
 		o.Tokens = append(o.Tokens, &authn.Bootstrap{Secret: func(name string) *corev1.Secret {
 			return a.look.Secret(authn.BootstrapNamespace, name)
 		}})
+	}
+	if err := a.issuers(&o); err != nil {
+		return err
+	}
+	if w := c.Outside.TokenWebhook; w.Kubeconfig != "" {
+		asked, err := authn.OpenWebhook(authn.WebhookOptions{Kubeconfig: w.Kubeconfig, Version: w.Version, Remember: w.Remember, Audiences: o.Audiences})
+		if err != nil {
+			return err
+		}
+		o.Tokens = append(o.Tokens, asked)
 	}
 	a.authenticator = authn.New(o)
 	return nil

@@ -200,6 +200,7 @@ func (s *server) run(ctx context.Context, srv *http.Server, l net.Listener, star
 	g.Add("caches", s.set.Run)
 	g.Add("bootstrap", s.bootstrap.Run)
 	g.Add("access", s.follow)
+	g.Add("files", s.reloadFiles)
 	if s.encryption != nil {
 		g.Add("encryption", func(ctx context.Context) error {
 			return s.encryption.Follow(ctx, rereadKeys, s.cfg.EncryptionReload, s.log)
