@@ -12,6 +12,7 @@ import (
 	"hardway/controllers/node/lifecycle"
 	"hardway/controllers/node/taint"
 	"hardway/controllers/policy/disruption"
+	"hardway/controllers/policy/quota"
 	"hardway/controllers/service/endpoints"
 	"hardway/controllers/service/endpointslice"
 	"hardway/controllers/service/mirroring"
@@ -86,6 +87,11 @@ func all() []control.Controller {
 			Reads:  []string{"policy/poddisruptionbudgets", "pods", "apps/replicasets", "apps/deployments", "apps/statefulsets", "replicationcontrollers"},
 			Writes: []string{"policy/poddisruptionbudgets/status"},
 			New:    disruption.New,
+		},
+		{
+			Name: "resourcequota-controller", Alias: "resourcequota",
+			Reads: []string{"resourcequotas", "pods", "services", "persistentvolumeclaims"}, Writes: []string{"resourcequotas/status"},
+			New: quota.New,
 		},
 		{
 			Name: "endpointslice-controller", Alias: "endpointslice",

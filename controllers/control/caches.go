@@ -25,6 +25,8 @@ const (
 	byNode    = "node"    // spec.nodeName
 	byJob     = "job"     // namespace/name of the Job whose finalizer a pod has
 	byService = "service" // namespace/name of the Service of an EndpointSlice
+	byClaim   = "claim"   // namespace/name of a claim that a pod uses or a volume names
+	byClass   = "class"   // the storage class of a volume, or of a claim that has no volume
 )
 
 func orphansOf(namespace string) string { return "orphans of " + namespace }
@@ -47,6 +49,12 @@ type Pods struct{ *client.Informer[corev1.Pod] }
 func (e Env) Pods() Pods {
 	return Pods{client.Pods.Informer(e.Informers, client.Options{Transform: trimPod, Indexes: map[string]func(any) []string{
 		byOwner: ownerIndex,
+		byClaim: func(obj any) []string {
+			if pod, ok := obj.(*corev1.Pod); ok {
+				return claimsOf(pod)
+			}
+			return nil
+		},
 		byNode: func(obj any) []string {
 			if pod, ok := obj.(*corev1.Pod); ok && pod.Spec.NodeName != "" {
 				return []string{pod.Spec.NodeName}
@@ -78,9 +86,17 @@ func trimPod(obj any) (any, error) {
 	trimContainers(pod.Spec.Containers)
 	trimContainers(pod.Spec.InitContainers)
 	pod.Spec.EphemeralContainers, pod.Status.EphemeralContainerStatuses = nil, nil
-	trimStatuses(pod.Status.ContainerStatuses)
-	trimStatuses(pod.Status.InitContainerStatuses)
+	sizes := resizing(pod)
+	trimStatuses(pod.Status.ContainerStatuses, sizes)
+	trimStatuses(pod.Status.InitContainerStatuses, sizes)
 	return pod, nil
+}
+
+// resizing reports whether the pod's containers may have other resources than their specification says.
+func resizing(pod *corev1.Pod) bool {
+	return slices.ContainsFunc(pod.Status.Conditions, func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodResizeInProgress || c.Type == corev1.PodResizePending
+	})
 }
 
 // trimVolumes keeps the volumes that are or may be PersistentVolumeClaims, and those of CSI drivers.
@@ -94,13 +110,39 @@ func trimVolumes(volumes []corev1.Volume) []corev1.Volume {
 	return out
 }
 
-// trimAffinity keeps what tells for which node a DaemonSet made a pod, until it is bound.
+// trimAffinity keeps what tells for which node a DaemonSet made a pod, until it is bound, and terms that look at pods of
+// other namespaces, which quotas limit.
 func trimAffinity(pod *corev1.Pod) *corev1.Affinity {
-	ref := metav1.GetControllerOfNoCopy(pod)
-	if pod.Spec.NodeName != "" || ref == nil || ref.Kind != "DaemonSet" || pod.Spec.Affinity == nil {
+	has := pod.Spec.Affinity
+	if has == nil {
 		return nil
 	}
-	return &corev1.Affinity{NodeAffinity: pod.Spec.Affinity.NodeAffinity}
+	var kept corev1.Affinity
+	if ref := metav1.GetControllerOfNoCopy(pod); pod.Spec.NodeName == "" && ref != nil && ref.Kind == "DaemonSet" {
+		kept.NodeAffinity = has.NodeAffinity
+	}
+	if a := has.PodAffinity; a != nil && slices.ContainsFunc(terms(a.RequiredDuringSchedulingIgnoredDuringExecution, a.PreferredDuringSchedulingIgnoredDuringExecution), abroad) {
+		kept.PodAffinity = a
+	}
+	if a := has.PodAntiAffinity; a != nil && slices.ContainsFunc(terms(a.RequiredDuringSchedulingIgnoredDuringExecution, a.PreferredDuringSchedulingIgnoredDuringExecution), abroad) {
+		kept.PodAntiAffinity = a
+	}
+	if kept == (corev1.Affinity{}) {
+		return nil
+	}
+	return &kept
+}
+
+func terms(required []corev1.PodAffinityTerm, preferred []corev1.WeightedPodAffinityTerm) []corev1.PodAffinityTerm {
+	all := slices.Clone(required)
+	for _, w := range preferred {
+		all = append(all, w.PodAffinityTerm)
+	}
+	return all
+}
+
+func abroad(t corev1.PodAffinityTerm) bool {
+	return len(t.Namespaces) > 0 || t.NamespaceSelector != nil
 }
 
 func trimContainers(containers []corev1.Container) {
@@ -109,10 +151,14 @@ func trimContainers(containers []corev1.Container) {
 	}
 }
 
-// trimStatuses keeps how often a container started again, how it ended, and what it waits for.
-func trimStatuses(statuses []corev1.ContainerStatus) {
+// trimStatuses keeps how often a container started again, how it ended, and what it waits for; with sizes also the
+// resources that it has.
+func trimStatuses(statuses []corev1.ContainerStatus, sizes bool) {
 	for i, s := range statuses {
 		kept := corev1.ContainerStatus{Name: s.Name, RestartCount: s.RestartCount}
+		if sizes {
+			kept.Resources, kept.AllocatedResources = s.Resources, s.AllocatedResources
+		}
 		if t := s.State.Terminated; t != nil {
 			kept.State.Terminated = &corev1.ContainerStateTerminated{ExitCode: t.ExitCode, Reason: t.Reason, FinishedAt: t.FinishedAt}
 		}
@@ -122,6 +168,23 @@ func trimStatuses(statuses []corev1.ContainerStatus) {
 		statuses[i] = kept
 	}
 }
+
+// claimsOf are the claims that a pod uses, as namespace/name.
+func claimsOf(pod *corev1.Pod) []string {
+	var keys []string
+	for _, v := range pod.Spec.Volumes {
+		switch {
+		case v.PersistentVolumeClaim != nil:
+			keys = append(keys, pod.Namespace+"/"+v.PersistentVolumeClaim.ClaimName)
+		case v.Ephemeral != nil:
+			keys = append(keys, pod.Namespace+"/"+pod.Name+"-"+v.Name)
+		}
+	}
+	return keys
+}
+
+// Using returns the pods that use a claim.
+func (p Pods) Using(claim reconcile.Key) []*corev1.Pod { return p.ByIndex(byClaim, claim.String()) }
 
 // OwnedBy returns the pods whose controller has the uid.
 func (p Pods) OwnedBy(uid types.UID) []*corev1.Pod { return p.ByIndex(byOwner, string(uid)) }
@@ -252,16 +315,6 @@ type Jobs struct {
 
 // OwnedBy returns the Jobs whose controller has the uid.
 func (j Jobs) OwnedBy(uid types.UID) []*batchv1.Job { return j.ByIndex(byOwner, string(uid)) }
-
-// Claims returns the shared cache of PersistentVolumeClaims.
-func (e Env) Claims() *client.Informer[corev1.PersistentVolumeClaim] {
-	return client.PersistentVolumeClaims.Informer(e.Informers, client.Options{})
-}
-
-// Volumes returns the shared cache of PersistentVolumes.
-func (e Env) Volumes() *client.Informer[corev1.PersistentVolume] {
-	return client.PersistentVolumes.Informer(e.Informers, client.Options{})
-}
 
 // NodeLeases returns the shared cache of the nodes' signs of life.
 func (e Env) NodeLeases() *client.Informer[coordinationv1.Lease] {

@@ -47,7 +47,7 @@ type Controller struct {
 
 // New makes the controller and has its caches filled.
 func New(env control.Env) (control.Runner, error) {
-	c := &Controller{env: env, sets: env.StatefulSets(), claims: env.Claims(), history: history.Keeper{API: env.API, Revisions: env.Revisions()}}
+	c := &Controller{env: env, sets: env.StatefulSets(), claims: env.Claims().Informer, history: history.Keeper{API: env.API, Revisions: env.Revisions()}}
 	c.keeper = podset.New(env, kind, func(ctx context.Context, namespace, name string) (metav1.Object, error) {
 		return client.StatefulSets.Get(ctx, env.API, namespace, name)
 	})
