@@ -16,6 +16,10 @@ import (
 	"hardway/controllers/service/endpoints"
 	"hardway/controllers/service/endpointslice"
 	"hardway/controllers/service/mirroring"
+	"hardway/controllers/storage/binder"
+	"hardway/controllers/storage/ephemeral"
+	"hardway/controllers/storage/expand"
+	"hardway/controllers/storage/protection"
 	"hardway/controllers/workload/cronjob"
 	"hardway/controllers/workload/daemonset"
 	"hardway/controllers/workload/deployment"
@@ -109,6 +113,35 @@ func all() []control.Controller {
 			Reads:  []string{"services", "endpoints", "discovery.k8s.io/endpointslices"},
 			Writes: []string{"discovery.k8s.io/endpointslices", "events"},
 			New:    mirroring.New,
+		},
+		{
+			Name: "persistentvolume-binder-controller", Alias: "persistentvolume-binder",
+			Reads: []string{"persistentvolumeclaims", "persistentvolumes", "storage.k8s.io/storageclasses", "nodes", "pods"},
+			Writes: []string{
+				"persistentvolumeclaims", "persistentvolumeclaims/status", "persistentvolumes", "persistentvolumes/status", "pods", "events",
+			},
+			New: binder.New,
+		},
+		{
+			Name: "persistentvolume-expander-controller", Alias: "persistentvolume-expander",
+			Reads:  []string{"persistentvolumeclaims", "persistentvolumes"},
+			Writes: []string{"persistentvolumeclaims/status", "persistentvolumes", "events"},
+			New:    expand.New,
+		},
+		{
+			Name: "ephemeral-volume-controller", Alias: "ephemeral-volume",
+			Reads: []string{"pods", "persistentvolumeclaims"}, Writes: []string{"persistentvolumeclaims", "events"},
+			New: ephemeral.New,
+		},
+		{
+			Name: "persistentvolumeclaim-protection-controller", Alias: "pvc-protection",
+			Reads: []string{"persistentvolumeclaims", "pods"}, Writes: []string{"persistentvolumeclaims"},
+			New: protection.NewClaims,
+		},
+		{
+			Name: "persistentvolume-protection-controller", Alias: "pv-protection",
+			Reads: []string{"persistentvolumes"}, Writes: []string{"persistentvolumes"},
+			New: protection.NewVolumes,
 		},
 		{
 			Name: "node-ipam-controller", Alias: "nodeipam",

@@ -33,6 +33,17 @@ type Config struct {
 	NodeEvictionRate       float64       // nodes per second and zone that are given up
 	TerminatedPods         int           // finished pods beyond this number are deleted, oldest first; 0: none are
 
+	Signing         map[string]*SigningFiles // authorities by signer; under "" the one of all others
+	SigningDuration time.Duration            // how long certificates last at most
+	ApproveServing  bool                     // approve serving certificates that nodes want for their own names
+
+	Autoscaler Autoscaler
+
+	LoadBalancerPool []string // addresses for Services of type LoadBalancer: ranges, prefixes
+	CloudProvider    string   // "external": a cloud's controller gives addresses; "": none does
+
+	ScrubImage string // image with a shell, for the pods that empty released volumes
+
 	Workers map[string]*int // by flag name: how many objects a controller works on at a time
 
 	LeaderElect       bool
@@ -83,7 +94,13 @@ func Default() Config {
 		NodeMonitorGracePeriod: 40 * time.Second, NodeStartupGracePeriod: time.Minute, NodeEvictionRate: 0.1, TerminatedPods: 12500,
 		LeaderElect: true, LeaseDuration: 15 * time.Second, RenewDeadline: 10 * time.Second, RetryPeriod: 2 * time.Second,
 		ResourceName: "kube-controller-manager", ResourceNamespace: "kube-system", ResourceLock: "leases",
+		Autoscaler: defaultAutoscaler(),
+		Signing:    map[string]*SigningFiles{"": {}}, SigningDuration: 365 * 24 * time.Hour,
+		ScrubImage:  "registry.k8s.io/build-image/debian-base:bookworm-v1.0.6",
 		BindAddress: "0.0.0.0", SecurePort: 10257, Workers: map[string]*int{},
+	}
+	for _, name := range signerFlags {
+		c.Signing["kubernetes.io/"+name] = &SigningFiles{}
 	}
 	for _, w := range workers {
 		c.Workers[w.flag] = new(w.n)
@@ -107,9 +124,15 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.NodeStartupGracePeriod, "node-startup-grace-period", c.NodeStartupGracePeriod, "the same for a node that never reported")
 	fs.Float64Var(&c.NodeEvictionRate, "node-eviction-rate", c.NodeEvictionRate, "nodes per second and zone that are given up")
 	fs.IntVar(&c.TerminatedPods, "terminated-pod-gc-threshold", c.TerminatedPods, "finished pods that are kept; 0 keeps all")
+	fs.StringSliceVar(&c.LoadBalancerPool, "load-balancer-pool", c.LoadBalancerPool,
+		"addresses for Services of type LoadBalancer, such as 192.0.2.10-192.0.2.20 or fd00::/120")
+	fs.StringVar(&c.CloudProvider, "cloud-provider", c.CloudProvider, "external: a cloud's controller manager gives load balancer addresses")
+	fs.StringVar(&c.ScrubImage, "volume-scrub-image", c.ScrubImage, "image with /bin/sh and rm, for the pods that empty released volumes")
 	for _, w := range workers {
 		fs.IntVar(c.Workers[w.flag], w.flag, *c.Workers[w.flag], "objects that are worked on at a time")
 	}
+	c.Autoscaler.flags(fs)
+	c.signingFlags(fs)
 	c.leaderFlags(fs)
 	fs.StringVar(&c.BindAddress, "bind-address", c.BindAddress, "address for health, metrics and debugging")
 	fs.IntVar(&c.SecurePort, "secure-port", c.SecurePort, "port for health, metrics and debugging; 0: none")
@@ -139,13 +162,12 @@ var ignored = []string{
 	"authorization-always-allow-paths", "requestheader-client-ca-file", //
 	"requestheader-allowed-names", "requestheader-extra-headers-prefix", //
 	"requestheader-group-headers", "requestheader-username-headers", //
-	"cluster-signing-cert-file", "cluster-signing-key-file", "cluster-signing-duration", // no certificate requests are signed yet
 	"kube-api-qps", "kube-api-burst", "kube-api-content-type", "min-resync-period", // the server limits; nothing resyncs
-	"contention-profiling", "profiling", "cloud-provider", "cloud-config", "feature-gates", //
+	"contention-profiling", "profiling", "cloud-config", "feature-gates", //
 	"pod-eviction-timeout", "enable-taint-manager", "node-sync-period", "port", "address", //
 	"large-cluster-size-threshold", "secondary-node-eviction-rate", "unhealthy-zone-threshold",
 	"endpoint-updates-batch-period", "endpointslice-updates-batch-period", "max-endpoints-per-slice",
-	"horizontal-pod-autoscaler-sync-period", "configure-cloud-routes", "flex-volume-plugin-dir", "tls-cipher-suites", "tls-min-version", "cert-dir",
+	"configure-cloud-routes", "flex-volume-plugin-dir", "tls-cipher-suites", "tls-min-version", "cert-dir",
 	"permit-port-sharing", "permit-address-sharing", "http2-max-streams-per-connection", "enable-garbage-collector", "enable-dynamic-provisioning",
 }
 
@@ -177,6 +199,11 @@ func (c *Config) Validate() error {
 	}
 	if (c.CertFile == "") != (c.KeyFile == "") {
 		bad("--tls-cert-file and --tls-private-key-file belong together")
+	}
+	c.validateSigning(bad)
+	c.Autoscaler.validate(bad)
+	if c.CloudProvider != "" && c.CloudProvider != "external" {
+		bad("--cloud-provider: %q is not supported, only external", c.CloudProvider)
 	}
 	return errors.Join(errs...)
 }
