@@ -4,8 +4,11 @@ import (
 	"hardway/controllers/cleanup/garbage"
 	"hardway/controllers/cleanup/namespace"
 	"hardway/controllers/cleanup/podgc"
+	"hardway/controllers/cleanup/ttl"
 	"hardway/controllers/control"
 	"hardway/controllers/identity/aggregation"
+	"hardway/controllers/identity/bootstrap"
+	"hardway/controllers/identity/csr"
 	"hardway/controllers/identity/rootca"
 	"hardway/controllers/identity/serviceaccount"
 	"hardway/controllers/node/ipam"
@@ -45,6 +48,33 @@ func all() []control.Controller {
 			Name: "root-ca-certificate-publisher-controller", Alias: "root-ca-cert-publisher",
 			Reads: []string{"namespaces", "configmaps"}, Writes: []string{"configmaps"},
 			Needs: rootca.Needs, New: rootca.New,
+		},
+		{
+			Name: "certificatesigningrequest-approving-controller", Alias: "csrapproving",
+			Reads:  []string{"certificates.k8s.io/certificatesigningrequests", "nodes"},
+			Writes: []string{"certificates.k8s.io/certificatesigningrequests/approval", "authorization.k8s.io/subjectaccessreviews"},
+			New:    csr.NewApprover,
+		},
+		{
+			Name: "certificatesigningrequest-signing-controller", Alias: "csrsigning",
+			Reads:  []string{"certificates.k8s.io/certificatesigningrequests"},
+			Writes: []string{"certificates.k8s.io/certificatesigningrequests/status"},
+			Needs:  csr.NeedsAuthority, New: csr.NewSigner,
+		},
+		{
+			Name: "certificatesigningrequest-cleaner-controller", Alias: "csrcleaner",
+			Reads: []string{"certificates.k8s.io/certificatesigningrequests"}, Writes: []string{"certificates.k8s.io/certificatesigningrequests"},
+			New: csr.NewCleaner,
+		},
+		{
+			Name: "bootstrap-signer-controller", Alias: "bootstrapsigner",
+			Reads: []string{"secrets", "configmaps"}, Writes: []string{"configmaps"},
+			New: bootstrap.NewSigner,
+		},
+		{
+			Name: "token-cleaner-controller", Alias: "tokencleaner",
+			Reads: []string{"secrets"}, Writes: []string{"secrets"},
+			New: bootstrap.NewCleaner,
 		},
 		{
 			Name: "deployment-controller", Alias: "deployment",
@@ -168,6 +198,11 @@ func all() []control.Controller {
 			Name: "garbage-collector-controller", Alias: "garbagecollector",
 			Reads: []string{"*"}, Writes: []string{"*", "events"},
 			New: garbage.New,
+		},
+		{
+			Name: "ttl-after-finished-controller", Alias: "ttl-after-finished",
+			Reads: []string{"batch/jobs"}, Writes: []string{"batch/jobs"},
+			New: ttl.New,
 		},
 		{
 			Name: "pod-garbage-collector-controller", Alias: "podgc",
