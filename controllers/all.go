@@ -18,6 +18,7 @@ import (
 	"hardway/controllers/policy/quota"
 	"hardway/controllers/service/endpoints"
 	"hardway/controllers/service/endpointslice"
+	"hardway/controllers/service/loadbalancer"
 	"hardway/controllers/service/mirroring"
 	"hardway/controllers/storage/binder"
 	"hardway/controllers/storage/ephemeral"
@@ -143,6 +144,11 @@ func all() []control.Controller {
 			Reads:  []string{"services", "endpoints", "discovery.k8s.io/endpointslices"},
 			Writes: []string{"discovery.k8s.io/endpointslices", "events"},
 			New:    mirroring.New,
+		},
+		{
+			Name: "service-lb-controller", Alias: "service",
+			Reads: []string{"services"}, Writes: []string{"services/status", "events"},
+			Needs: loadbalancer.Needs, New: loadbalancer.New,
 		},
 		{
 			Name: "persistentvolume-binder-controller", Alias: "persistentvolume-binder",
