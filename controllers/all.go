@@ -14,6 +14,7 @@ import (
 	"hardway/controllers/node/ipam"
 	"hardway/controllers/node/lifecycle"
 	"hardway/controllers/node/taint"
+	"hardway/controllers/policy/autoscale"
 	"hardway/controllers/policy/disruption"
 	"hardway/controllers/policy/quota"
 	"hardway/controllers/service/endpoints"
@@ -122,6 +123,12 @@ func all() []control.Controller {
 			Reads:  []string{"policy/poddisruptionbudgets", "pods", "apps/replicasets", "apps/deployments", "apps/statefulsets", "replicationcontrollers"},
 			Writes: []string{"policy/poddisruptionbudgets/status"},
 			New:    disruption.New,
+		},
+		{
+			Name: "horizontal-pod-autoscaler-controller", Alias: "horizontalpodautoscaling",
+			Reads:  []string{"autoscaling/horizontalpodautoscalers", "pods"},
+			Writes: []string{"autoscaling/horizontalpodautoscalers/status", "*/scale", "events"},
+			New:    autoscale.New,
 		},
 		{
 			Name: "resourcequota-controller", Alias: "resourcequota",
