@@ -9,6 +9,7 @@ import (
 	"hardway/controllers/identity/aggregation"
 	"hardway/controllers/identity/bootstrap"
 	"hardway/controllers/identity/csr"
+	"hardway/controllers/identity/legacytoken"
 	"hardway/controllers/identity/rootca"
 	"hardway/controllers/identity/serviceaccount"
 	"hardway/controllers/node/ipam"
@@ -37,128 +38,133 @@ import (
 func all() []control.Controller {
 	return []control.Controller{
 		{
-			Name: "serviceaccount-controller", Alias: "serviceaccount",
+			Name: "serviceaccount-controller", Alias: "serviceaccount", Account: "service-account-controller",
 			Reads: []string{"namespaces", "serviceaccounts"}, Writes: []string{"serviceaccounts"},
 			New: serviceaccount.New,
 		},
 		{
-			Name: "clusterrole-aggregation-controller", Alias: "clusterrole-aggregation",
+			Name: "serviceaccount-token-controller", Alias: "serviceaccount-token",
+			Reads: []string{"secrets", "serviceaccounts"}, Writes: []string{"secrets"},
+			Needs: legacytoken.Needs, New: legacytoken.New,
+		},
+		{
+			Name: "clusterrole-aggregation-controller", Alias: "clusterrole-aggregation", Account: "clusterrole-aggregation-controller",
 			Reads: []string{"rbac.authorization.k8s.io/clusterroles"}, Writes: []string{"rbac.authorization.k8s.io/clusterroles"},
 			New: aggregation.New,
 		},
 		{
-			Name: "root-ca-certificate-publisher-controller", Alias: "root-ca-cert-publisher",
+			Name: "root-ca-certificate-publisher-controller", Alias: "root-ca-cert-publisher", Account: "root-ca-cert-publisher",
 			Reads: []string{"namespaces", "configmaps"}, Writes: []string{"configmaps"},
 			Needs: rootca.Needs, New: rootca.New,
 		},
 		{
-			Name: "certificatesigningrequest-approving-controller", Alias: "csrapproving",
+			Name: "certificatesigningrequest-approving-controller", Alias: "csrapproving", Account: "certificate-controller",
 			Reads:  []string{"certificates.k8s.io/certificatesigningrequests", "nodes"},
 			Writes: []string{"certificates.k8s.io/certificatesigningrequests/approval", "authorization.k8s.io/subjectaccessreviews"},
 			New:    csr.NewApprover,
 		},
 		{
-			Name: "certificatesigningrequest-signing-controller", Alias: "csrsigning",
+			Name: "certificatesigningrequest-signing-controller", Alias: "csrsigning", Account: "certificate-controller",
 			Reads:  []string{"certificates.k8s.io/certificatesigningrequests"},
 			Writes: []string{"certificates.k8s.io/certificatesigningrequests/status"},
 			Needs:  csr.NeedsAuthority, New: csr.NewSigner,
 		},
 		{
-			Name: "certificatesigningrequest-cleaner-controller", Alias: "csrcleaner",
+			Name: "certificatesigningrequest-cleaner-controller", Alias: "csrcleaner", Account: "certificate-controller",
 			Reads: []string{"certificates.k8s.io/certificatesigningrequests"}, Writes: []string{"certificates.k8s.io/certificatesigningrequests"},
 			New: csr.NewCleaner,
 		},
 		{
-			Name: "bootstrap-signer-controller", Alias: "bootstrapsigner",
+			Name: "bootstrap-signer-controller", Alias: "bootstrapsigner", Account: "bootstrap-signer",
 			Reads: []string{"secrets", "configmaps"}, Writes: []string{"configmaps"},
 			New: bootstrap.NewSigner,
 		},
 		{
-			Name: "token-cleaner-controller", Alias: "tokencleaner",
+			Name: "token-cleaner-controller", Alias: "tokencleaner", Account: "token-cleaner",
 			Reads: []string{"secrets"}, Writes: []string{"secrets"},
 			New: bootstrap.NewCleaner,
 		},
 		{
-			Name: "deployment-controller", Alias: "deployment",
+			Name: "deployment-controller", Alias: "deployment", Account: "deployment-controller",
 			Reads:  []string{"apps/deployments", "apps/replicasets", "pods"},
 			Writes: []string{"apps/deployments", "apps/deployments/status", "apps/replicasets", "events"},
 			New:    deployment.New,
 		},
 		{
-			Name: "replicaset-controller", Alias: "replicaset",
+			Name: "replicaset-controller", Alias: "replicaset", Account: "replicaset-controller",
 			Reads:  []string{"apps/replicasets", "pods"},
 			Writes: []string{"apps/replicasets/status", "pods", "events"},
 			New:    replicaset.New,
 		},
 		{
-			Name: "replicationcontroller-controller", Alias: "replicationcontroller",
+			Name: "replicationcontroller-controller", Alias: "replicationcontroller", Account: "replication-controller",
 			Reads:  []string{"replicationcontrollers", "pods"},
 			Writes: []string{"replicationcontrollers/status", "pods", "events"},
 			New:    replicaset.NewReplication,
 		},
 		{
-			Name: "statefulset-controller", Alias: "statefulset",
+			Name: "statefulset-controller", Alias: "statefulset", Account: "statefulset-controller",
 			Reads:  []string{"apps/statefulsets", "apps/controllerrevisions", "pods", "persistentvolumeclaims"},
 			Writes: []string{"apps/statefulsets/status", "apps/controllerrevisions", "pods", "persistentvolumeclaims", "events"},
 			New:    statefulset.New,
 		},
 		{
-			Name: "daemonset-controller", Alias: "daemonset",
+			Name: "daemonset-controller", Alias: "daemonset", Account: "daemon-set-controller",
 			Reads:  []string{"apps/daemonsets", "apps/controllerrevisions", "nodes", "pods"},
 			Writes: []string{"apps/daemonsets/status", "apps/controllerrevisions", "pods", "events"},
 			New:    daemonset.New,
 		},
 		{
-			Name: "job-controller", Alias: "job",
+			Name: "job-controller", Alias: "job", Account: "job-controller",
 			Reads: []string{"batch/jobs", "pods"}, Writes: []string{"batch/jobs/status", "pods", "events"},
 			New: job.New,
 		},
 		{
-			Name: "cronjob-controller", Alias: "cronjob",
+			Name: "cronjob-controller", Alias: "cronjob", Account: "cronjob-controller",
 			Reads: []string{"batch/cronjobs", "batch/jobs"}, Writes: []string{"batch/cronjobs/status", "batch/jobs", "events"},
 			New: cronjob.New,
 		},
 		{
-			Name: "disruption-controller", Alias: "disruption",
+			Name: "disruption-controller", Alias: "disruption", Account: "disruption-controller",
 			Reads:  []string{"policy/poddisruptionbudgets", "pods", "apps/replicasets", "apps/deployments", "apps/statefulsets", "replicationcontrollers"},
 			Writes: []string{"policy/poddisruptionbudgets/status"},
 			New:    disruption.New,
 		},
 		{
-			Name: "horizontal-pod-autoscaler-controller", Alias: "horizontalpodautoscaling",
+			Name: "horizontal-pod-autoscaler-controller", Alias: "horizontalpodautoscaling", Account: "horizontal-pod-autoscaler",
 			Reads:  []string{"autoscaling/horizontalpodautoscalers", "pods"},
 			Writes: []string{"autoscaling/horizontalpodautoscalers/status", "*/scale", "events"},
 			New:    autoscale.New,
 		},
 		{
-			Name: "resourcequota-controller", Alias: "resourcequota",
+			Name: "resourcequota-controller", Alias: "resourcequota", Account: "resourcequota-controller",
 			Reads: []string{"resourcequotas", "pods", "services", "persistentvolumeclaims"}, Writes: []string{"resourcequotas/status"},
 			New: quota.New,
 		},
 		{
-			Name: "endpointslice-controller", Alias: "endpointslice",
+			Name: "endpointslice-controller", Alias: "endpointslice", Account: "endpointslice-controller",
 			Reads:  []string{"services", "pods", "nodes", "discovery.k8s.io/endpointslices"},
 			Writes: []string{"discovery.k8s.io/endpointslices", "events"},
 			New:    endpointslice.New,
 		},
 		{
-			Name: "endpoints-controller", Alias: "endpoint",
+			Name: "endpoints-controller", Alias: "endpoint", Account: "endpoint-controller",
 			Reads: []string{"services", "pods", "endpoints"}, Writes: []string{"endpoints", "events"},
 			New: endpoints.New,
 		},
 		{
-			Name: "endpointslice-mirroring-controller", Alias: "endpointslicemirroring",
+			Name: "endpointslice-mirroring-controller", Alias: "endpointslicemirroring", Account: "endpointslicemirroring-controller",
 			Reads:  []string{"services", "endpoints", "discovery.k8s.io/endpointslices"},
 			Writes: []string{"discovery.k8s.io/endpointslices", "events"},
 			New:    mirroring.New,
 		},
 		{
-			Name: "service-lb-controller", Alias: "service",
+			Name: "service-lb-controller", Alias: "service", Account: "service-controller",
 			Reads: []string{"services"}, Writes: []string{"services/status", "events"},
 			Needs: loadbalancer.Needs, New: loadbalancer.New,
 		},
 		{
-			Name: "persistentvolume-binder-controller", Alias: "persistentvolume-binder",
+			Name: "persistentvolume-binder-controller", Alias: "persistentvolume-binder", Account: "persistent-volume-binder",
 			Reads: []string{"persistentvolumeclaims", "persistentvolumes", "storage.k8s.io/storageclasses", "nodes", "pods"},
 			Writes: []string{
 				"persistentvolumeclaims", "persistentvolumeclaims/status", "persistentvolumes", "persistentvolumes/status", "pods", "events",
@@ -166,59 +172,59 @@ func all() []control.Controller {
 			New: binder.New,
 		},
 		{
-			Name: "persistentvolume-expander-controller", Alias: "persistentvolume-expander",
+			Name: "persistentvolume-expander-controller", Alias: "persistentvolume-expander", Account: "expand-controller",
 			Reads:  []string{"persistentvolumeclaims", "persistentvolumes"},
 			Writes: []string{"persistentvolumeclaims/status", "persistentvolumes", "events"},
 			New:    expand.New,
 		},
 		{
-			Name: "ephemeral-volume-controller", Alias: "ephemeral-volume",
+			Name: "ephemeral-volume-controller", Alias: "ephemeral-volume", Account: "ephemeral-volume-controller",
 			Reads: []string{"pods", "persistentvolumeclaims"}, Writes: []string{"persistentvolumeclaims", "events"},
 			New: ephemeral.New,
 		},
 		{
-			Name: "persistentvolumeclaim-protection-controller", Alias: "pvc-protection",
+			Name: "persistentvolumeclaim-protection-controller", Alias: "pvc-protection", Account: "pvc-protection-controller",
 			Reads: []string{"persistentvolumeclaims", "pods"}, Writes: []string{"persistentvolumeclaims"},
 			New: protection.NewClaims,
 		},
 		{
-			Name: "persistentvolume-protection-controller", Alias: "pv-protection",
+			Name: "persistentvolume-protection-controller", Alias: "pv-protection", Account: "pv-protection-controller",
 			Reads: []string{"persistentvolumes"}, Writes: []string{"persistentvolumes"},
 			New: protection.NewVolumes,
 		},
 		{
-			Name: "node-ipam-controller", Alias: "nodeipam",
+			Name: "node-ipam-controller", Alias: "nodeipam", Account: "node-controller",
 			Reads: []string{"nodes"}, Writes: []string{"nodes", "events"},
 			Needs: ipam.Needs, New: ipam.New,
 		},
 		{
-			Name: "node-lifecycle-controller", Alias: "nodelifecycle",
+			Name: "node-lifecycle-controller", Alias: "nodelifecycle", Account: "node-controller",
 			Reads:  []string{"nodes", "pods", "coordination.k8s.io/leases"},
 			Writes: []string{"nodes", "nodes/status", "pods/status", "events"},
 			New:    lifecycle.New,
 		},
 		{
-			Name: "taint-eviction-controller", Alias: "taint-eviction",
+			Name: "taint-eviction-controller", Alias: "taint-eviction", Account: "node-controller",
 			Reads: []string{"nodes", "pods"}, Writes: []string{"pods", "pods/status", "events"},
 			New: taint.New,
 		},
 		{
-			Name: "namespace-controller", Alias: "namespace",
+			Name: "namespace-controller", Alias: "namespace", Account: "namespace-controller",
 			Reads: []string{"*"}, Writes: []string{"*", "namespaces/status", "namespaces/finalize"},
 			New: namespace.New,
 		},
 		{
-			Name: "garbage-collector-controller", Alias: "garbagecollector",
+			Name: "garbage-collector-controller", Alias: "garbagecollector", Account: "generic-garbage-collector",
 			Reads: []string{"*"}, Writes: []string{"*", "events"},
 			New: garbage.New,
 		},
 		{
-			Name: "ttl-after-finished-controller", Alias: "ttl-after-finished",
+			Name: "ttl-after-finished-controller", Alias: "ttl-after-finished", Account: "ttl-after-finished-controller",
 			Reads: []string{"batch/jobs"}, Writes: []string{"batch/jobs"},
 			New: ttl.New,
 		},
 		{
-			Name: "pod-garbage-collector-controller", Alias: "podgc",
+			Name: "pod-garbage-collector-controller", Alias: "podgc", Account: "pod-garbage-collector",
 			Reads: []string{"pods", "nodes"}, Writes: []string{"pods", "pods/status"},
 			New: podgc.New,
 		},

@@ -18,6 +18,7 @@ import (
 type Config struct {
 	Kubeconfig  string   // how to reach the API server; empty: from inside a pod
 	Controllers []string // names; "*" is all, "-name" is all but this one
+	OwnAccounts bool     // each controller acts as a service account of its own
 
 	ClusterCIDR       []string // ranges that nodes get their pod ranges from: one, or one of each family
 	AllocateNodeCIDRs bool     // give each node a range for its pods
@@ -32,6 +33,8 @@ type Config struct {
 	NodeStartupGracePeriod time.Duration // the same for a node that never reported
 	NodeEvictionRate       float64       // nodes per second and zone that are given up
 	TerminatedPods         int           // finished pods beyond this number are deleted, oldest first; 0: none are
+
+	ServiceAccountKey string // signs tokens without an end, for Secrets that ask for one
 
 	Signing         map[string]*SigningFiles // authorities by signer; under "" the one of all others
 	SigningDuration time.Duration            // how long certificates last at most
@@ -112,6 +115,7 @@ func Default() Config {
 func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "kubeconfig with the API server's address and our credentials")
 	fs.StringSliceVar(&c.Controllers, "controllers", c.Controllers, "controllers to run: '*' is all, 'name' is one, '-name' is all but this one")
+	fs.BoolVar(&c.OwnAccounts, "use-service-account-credentials", c.OwnAccounts, "each controller acts as a service account of kube-system, with the rights of its own role")
 	fs.StringSliceVar(&c.ClusterCIDR, "cluster-cidr", c.ClusterCIDR, "range of the pods of all nodes; two for dual stack")
 	fs.BoolVar(&c.AllocateNodeCIDRs, "allocate-node-cidrs", c.AllocateNodeCIDRs, "give each node a part of --cluster-cidr")
 	fs.IntVar(&c.NodeMask, "node-cidr-mask-size", c.NodeMask, "prefix length of a node's part (24 for IPv4, 64 for IPv6)")
@@ -132,6 +136,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 		fs.IntVar(c.Workers[w.flag], w.flag, *c.Workers[w.flag], "objects that are worked on at a time")
 	}
 	c.Autoscaler.flags(fs)
+	fs.StringVar(&c.ServiceAccountKey, "service-account-private-key-file", c.ServiceAccountKey, "key that signs tokens for Secrets of type kubernetes.io/service-account-token")
 	c.signingFlags(fs)
 	c.leaderFlags(fs)
 	fs.StringVar(&c.BindAddress, "bind-address", c.BindAddress, "address for health, metrics and debugging")
@@ -155,8 +160,6 @@ func (c *Config) leaderFlags(fs *pflag.FlagSet) {
 // ignored are upstream's flags that have no meaning here.
 var ignored = []string{
 	"node-monitor-period",                                   // nodes are judged when their time is up, not every few seconds
-	"use-service-account-credentials",                       // all controllers share the credentials of the kubeconfig
-	"service-account-private-key-file",                      // tokens are signed by the API server
 	"authentication-kubeconfig", "authorization-kubeconfig", // a client certificate decides who reads metrics
 	"authentication-skip-lookup", "authentication-tolerate-lookup-failure", //
 	"authorization-always-allow-paths", "requestheader-client-ca-file", //

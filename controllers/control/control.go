@@ -23,8 +23,9 @@ import (
 
 // Controller is one row of the table.
 type Controller struct {
-	Name  string // upstream's name: in --controllers, logs, metrics
-	Alias string // upstream's former name, accepted in --controllers
+	Name    string // upstream's name: in --controllers, logs, metrics
+	Alias   string // upstream's former name, accepted in --controllers
+	Account string // service account in kube-system that it can act as; "": the daemon itself
 	// Reads and Writes are what it needs of the API, as group/resource or group/resource/subresource; the core group is
 	// left out, "*" is everything. The role of the daemon and the diagram in the documentation follow from them.
 	Reads, Writes []string
@@ -46,6 +47,7 @@ type Env struct {
 	Events    *client.Recorder
 	Log       *zap.Logger
 	Metrics   *prometheus.Registry
+	activity  *Activity // where the queues are noted; may be nil
 }
 
 // Queue is the work queue of a controller. Keys that are added while the daemon does not lead are dropped: at the start
@@ -57,20 +59,28 @@ type Queue struct {
 	log       *zap.Logger
 	reg       *prometheus.Registry
 	loop      atomic.Pointer[reconcile.Loop]
+	last      atomic.Pointer[Failure]
 }
 
 // Queue makes a queue whose keys are worked on by the given number of workers. A conflict (the cache was older than the
 // object) is no failure: the news that is on its way brings the key back.
 func (e Env) Queue(name string, workers int, r reconcile.Reconciler) *Queue {
-	patient := func(ctx context.Context, key reconcile.Key) (reconcile.Result, error) {
+	q := &Queue{name: name, workers: max(workers, 1), log: e.Log, reg: e.Metrics}
+	q.reconcile = func(ctx context.Context, key reconcile.Key) (reconcile.Result, error) {
 		result, err := r(ctx, key)
 		if apierrors.IsConflict(err) {
 			e.Log.Debug("written to meanwhile, waiting for the news", zap.String("controller", name), zap.Stringer("key", key), zap.Error(err))
 			return reconcile.Result{RequeueAfter: stale}, nil
 		}
+		if err != nil && ctx.Err() == nil {
+			q.last.Store(&Failure{Key: key.String(), Error: err.Error(), Time: time.Now()})
+		}
 		return result, err
 	}
-	return &Queue{name: name, workers: max(workers, 1), reconcile: patient, log: e.Log, reg: e.Metrics}
+	if e.activity != nil {
+		e.activity.queues = append(e.activity.queues, q)
+	}
+	return q
 }
 
 // stale is how long after a conflict a key is looked at again if no news came.

@@ -67,3 +67,29 @@ func TestConflictWaitsForTheNews(t *testing.T) {
 		}
 	})
 }
+
+func TestLastFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env, activity := Env{Log: zap.NewNop(), Metrics: prometheus.NewRegistry()}.Noted()
+		fails := true
+		q := env.Queue("test", 1, func(context.Context, reconcile.Key) (reconcile.Result, error) {
+			if fails {
+				fails = false
+				return reconcile.Result{}, fmt.Errorf("no")
+			}
+			return reconcile.Result{}, nil
+		})
+		if activity.LastFailure() != nil || activity.Waiting() != 0 {
+			t.Error("busy before its term")
+		}
+		ctx, end := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- q.Run(ctx, func() { q.Add(reconcile.Key{Name: "x"}) }) }()
+		time.Sleep(time.Second)
+		if f := activity.LastFailure(); f == nil || f.Key != "x" || f.Error != "no" {
+			t.Errorf("%+v", f)
+		}
+		end()
+		<-done //nolint:errcheck // how it ended does not matter here
+	})
+}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"hardway/controllers/control"
 	"hardway/shared/daemon"
 	"hardway/shared/mtls"
 )
@@ -61,10 +62,14 @@ func (t *team) list(w http.ResponseWriter, _ *http.Request) {
 		Writes  []string `json:"writes"`
 		Running bool     `json:"running"`
 		Reason  string   `json:"reason,omitempty"` // why it does not run
+
+		Waiting     int              `json:"waiting"` // objects in its queues
+		LastFailure *control.Failure `json:"lastFailure,omitempty"`
 	}
 	rows := make([]row, 0, len(t.members))
 	for _, m := range t.members {
-		r := row{Name: m.Name, Reads: m.Reads, Writes: m.Writes, Running: m.skip == "" && t.leading.Load(), Reason: m.skip}
+		r := row{Name: m.Name, Reads: m.Reads, Writes: m.Writes, Running: m.skip == "" && t.leading.Load(), Reason: m.skip,
+			Waiting: m.activity.Waiting(), LastFailure: m.activity.LastFailure()}
 		if m.skip == "" && !r.Running {
 			r.Reason = "another process leads"
 		}

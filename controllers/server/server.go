@@ -81,8 +81,9 @@ type team struct {
 
 type member struct {
 	control.Controller
-	runner control.Runner
-	skip   string // why it does not run
+	runner   control.Runner
+	activity *control.Activity
+	skip     string // why it does not run
 }
 
 // assemble makes the controllers that were chosen and that the configuration allows.
@@ -94,13 +95,20 @@ func assemble(env control.Env, table []control.Controller, served map[string]boo
 	t := &team{env: env}
 	for _, c := range chosen {
 		m := member{Controller: c}
+		var own control.Env
+		own, m.activity = env.Noted()
+		if env.Config.OwnAccounts && c.Account != "" {
+			if own, err = own.As(c.Account); err != nil {
+				return nil, err
+			}
+		}
 		m.skip = lacking(c.Reads, served)
 		if m.skip == "" && c.Needs != nil {
 			m.skip = c.Needs(env.Config)
 		}
 		if m.skip != "" {
 			env.Log.Warn("controller does not run", zap.String("controller", c.Name), zap.String("reason", m.skip))
-		} else if m.runner, err = c.New(env); err != nil {
+		} else if m.runner, err = c.New(own); err != nil {
 			return nil, &daemon.ConfigError{Err: fmt.Errorf("make controller %s: %w", c.Name, err)}
 		}
 		t.members = append(t.members, m)

@@ -118,6 +118,11 @@ func TestSign(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	write(a.certFile, append(other.PEM, ca.PEM...)) // a new authority is about to come
+	if cert, _, err := a.load(); err != nil || cert.Subject.CommonName != "test" {
+		t.Errorf("%v, %v", cert, err)
+	}
+	write(a.certFile, ca.PEM)
 	write(a.keyFile, other.KeyPEM)
 	if _, err := a.sign(x, certificatesv1.CertificateSigningRequestSpec{}, time.Hour, now); err == nil {
 		t.Error("signed with a key that is not the authority's")

@@ -105,6 +105,7 @@ func parse(data []byte) (*x509.CertificateRequest, error) {
 // authority signs. Its files are read again for each certificate, so that a renewed one is used at once.
 type authority struct{ certFile, keyFile string }
 
+// load returns the certificate of the key: while an authority is replaced its file holds more than one.
 func (a authority) load() (*x509.Certificate, crypto.Signer, error) {
 	certPEM, err := os.ReadFile(a.certFile)
 	if err != nil {
@@ -114,22 +115,23 @@ func (a authority) load() (*x509.Certificate, crypto.Signer, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	block, _ := pem.Decode(certPEM)
-	if block == nil {
-		return nil, nil, fmt.Errorf("%s holds no certificate", a.certFile)
-	}
-	cert, err := x509.ParseCertificate(block.Bytes)
-	if err != nil {
-		return nil, nil, fmt.Errorf("%s: %w", a.certFile, err)
-	}
 	key, err := parseKey(keyPEM)
 	if err != nil {
 		return nil, nil, fmt.Errorf("%s: %w", a.keyFile, err)
 	}
-	if pub, ok := key.Public().(interface{ Equal(crypto.PublicKey) bool }); !ok || !pub.Equal(cert.PublicKey) {
-		return nil, nil, fmt.Errorf("%s is not the key of %s", a.keyFile, a.certFile)
+	public, ok := key.Public().(interface {
+		Equal(other crypto.PublicKey) bool
+	})
+	for block, rest := pem.Decode(certPEM); ok && block != nil; block, rest = pem.Decode(rest) {
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, nil, fmt.Errorf("%s: %w", a.certFile, err)
+		}
+		if public.Equal(cert.PublicKey) {
+			return cert, key, nil
+		}
 	}
-	return cert, key, nil
+	return nil, nil, fmt.Errorf("%s holds no certificate of the key %s", a.certFile, a.keyFile)
 }
 
 func parseKey(data []byte) (crypto.Signer, error) {
