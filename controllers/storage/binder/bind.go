@@ -28,8 +28,9 @@ func (c *Controller) bind(ctx context.Context, v *corev1.PersistentVolume, claim
 			metav1.SetMetaDataAnnotation(&v.ObjectMeta, boundByController, "yes")
 		}
 		reserve(v, claim)
+		name := v.Name
 		if v, err = client.PersistentVolumes.Update(ctx, c.env.API, v); err != nil {
-			return fmt.Errorf("give volume %s to claim %s/%s: %w", v.Name, claim.Namespace, claim.Name, err)
+			return fmt.Errorf("give volume %s to claim %s/%s: %w", name, claim.Namespace, claim.Name, err)
 		}
 	}
 	if v, err = c.setPhase(ctx, v, corev1.VolumeBound, ""); err != nil {
