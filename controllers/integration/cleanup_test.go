@@ -64,9 +64,7 @@ func (c *cluster) thereIs(namespace, want string) func() string {
 	}
 }
 
-func TestBackgroundDeletionGoesDown(t *testing.T) {
-	c := newCluster(t)
-	c.start()
+func testBackgroundDeletionGoesDown(t *testing.T, c *cluster) {
 	ns := c.namespace("background")
 	a := c.configMap(ns, "a", nil)
 	b := c.configMap(ns, "b", nil, a)
@@ -84,9 +82,7 @@ func TestBackgroundDeletionGoesDown(t *testing.T) {
 	})
 }
 
-func TestForegroundDeletionWaits(t *testing.T) {
-	c := newCluster(t)
-	c.start()
+func testForegroundDeletionWaits(t *testing.T, c *cluster) {
 	ns := c.namespace("foreground")
 	a := c.configMap(ns, "a", nil)
 	c.configMap(ns, "b", []string{"test/hold"}, a)
@@ -104,9 +100,7 @@ func TestForegroundDeletionWaits(t *testing.T) {
 	c.eventually("both go", c.thereIs(ns, ""))
 }
 
-func TestForegroundDeletionOfACircle(t *testing.T) {
-	c := newCluster(t)
-	c.start()
+func testForegroundDeletionOfACircle(t *testing.T, c *cluster) {
 	ns := c.namespace("circle")
 	a := c.configMap(ns, "a", nil)
 	b := c.configMap(ns, "b", nil, a)
@@ -118,9 +112,7 @@ func TestForegroundDeletionOfACircle(t *testing.T) {
 	c.eventually("both go", c.thereIs(ns, ""))
 }
 
-func TestOrphaning(t *testing.T) {
-	c := newCluster(t)
-	c.start()
+func testOrphaning(t *testing.T, c *cluster) {
 	ns := c.namespace("orphan")
 	a := c.configMap(ns, "a", nil)
 	for i := range 5 {
@@ -138,9 +130,7 @@ func TestOrphaning(t *testing.T) {
 	}
 }
 
-func TestOwnersThatDoNotExist(t *testing.T) {
-	c := newCluster(t)
-	c.start()
+func testOwnersThatDoNotExist(t *testing.T, c *cluster) {
 	ns, far := c.namespace("absent"), c.namespace("far")
 	never := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Name: "never", UID: "00000000-0000-0000-0000-00000000dead"}}
 	c.configMap(ns, "of-nobody", nil, never)
@@ -172,9 +162,7 @@ func TestOwnersThatDoNotExist(t *testing.T) {
 	c.steadily("an owner of a kind that is not served is no reason", c.thereIs(ns, "of-a-kind-unknown"))
 }
 
-func TestNamespace(t *testing.T) {
-	c := newCluster(t)
-	c.start()
+func testNamespace(t *testing.T, c *cluster) {
 	ns := c.namespace("ending")
 	c.hollow(ns)
 	c.eventually("root certificate", func() string { return found(client.ConfigMaps.Get(t.Context(), c.api, ns, "kube-root-ca.crt")) })

@@ -40,19 +40,21 @@ type cluster struct {
 	t          testing.TB
 	api        *client.API
 	kubeconfig string
-	ca         string
+	ca, caKey  string // files; the key's is "" when it is not known
 }
 
 func newCluster(t testing.TB) *cluster {
 	t.Helper()
 	var cfg *rest.Config
+	var key []byte
 	if file := os.Getenv("HARDWAY_TEST_KUBECONFIG"); file != "" {
 		var err error
 		if cfg, err = client.Config(file, "controllers-test"); err != nil {
 			t.Fatal(err)
 		}
 	} else {
-		cfg = testenv.Start(t).Config()
+		env := testenv.Start(t)
+		cfg, key = env.Config(), env.CA.KeyPEM
 	}
 	if err := rest.LoadTLSFiles(cfg); err != nil {
 		t.Fatal(err)
@@ -74,7 +76,20 @@ func newCluster(t testing.TB) *cluster {
 	if err := os.WriteFile(c.ca, cfg.CAData, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	if key != nil {
+		c.caKey = filepath.Join(dir, "ca.key")
+		if err := os.WriteFile(c.caKey, key, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	return c
+}
+
+// in is the cluster for a subtest: what it makes goes with it.
+func (c *cluster) in(t testing.TB) *cluster {
+	own := *c
+	own.t = t
+	return &own
 }
 
 // daemon is a running hardway-controllers.

@@ -157,9 +157,7 @@ func TestRangesSurviveARestart(t *testing.T) {
 	}
 }
 
-func TestConditionTaints(t *testing.T) {
-	c := newCluster(t)
-	c.start()
+func testConditionTaints(t *testing.T, c *cluster) {
 	ns := c.namespace("pressure")
 	c.register(ns)
 	patch := []byte(`{"status":{"conditions":[{"type":"MemoryPressure","status":"True"}]}}`)

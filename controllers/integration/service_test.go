@@ -54,9 +54,7 @@ func (c *cluster) createPod(namespace, name string, labels, annotations map[stri
 	}
 }
 
-func TestEndpointsOfAService(t *testing.T) {
-	c := newCluster(t)
-	c.start()
+func testEndpointsOfAService(t *testing.T, c *cluster) {
 	ns := c.namespace("service")
 	h := c.hollow(ns)
 	labels := map[string]string{"app": "web"}
@@ -117,9 +115,7 @@ func TestEndpointsOfAService(t *testing.T) {
 	})
 }
 
-func TestHeadlessService(t *testing.T) {
-	c := newCluster(t)
-	c.start()
+func testHeadlessService(t *testing.T, c *cluster) {
 	ns := c.namespace("headless")
 	c.hollow(ns)
 	labels := map[string]string{"app": "db"}
@@ -145,10 +141,8 @@ func TestHeadlessService(t *testing.T) {
 	})
 }
 
-// TestManyEndpoints grows a Service beyond one slice.
-func TestManyEndpoints(t *testing.T) {
-	c := newCluster(t)
-	c.start()
+// testManyEndpoints grows a Service beyond one slice.
+func testManyEndpoints(t *testing.T, c *cluster) {
 	ns := c.namespace("many")
 	c.hollow(ns)
 	labels := map[string]string{"app": "web"}
@@ -176,9 +170,7 @@ func TestManyEndpoints(t *testing.T) {
 	}
 }
 
-func TestMirroring(t *testing.T) {
-	c := newCluster(t)
-	c.start()
+func testMirroring(t *testing.T, c *cluster) {
 	ns := c.namespace("mirror")
 	c.createService(&corev1.Service{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "ext"}, Spec: corev1.ServiceSpec{Ports: []corev1.ServicePort{{Port: 80}}}})
 	_, err := client.Endpoints.Create(t.Context(), c.api, &corev1.Endpoints{

@@ -91,9 +91,7 @@ func (c *cluster) pods(namespace string) []corev1.Pod {
 
 const revision = "deployment.kubernetes.io/revision"
 
-func TestDeployment(t *testing.T) {
-	c := newCluster(t)
-	c.start()
+func testDeployment(t *testing.T, c *cluster) {
 	ns := c.namespace("deployment")
 	c.hollow(ns)
 	if _, err := client.Deployments.Create(t.Context(), c.api, newDeployment(ns, 3)); err != nil {
@@ -146,9 +144,7 @@ func TestDeployment(t *testing.T) {
 	})
 }
 
-func TestRecreate(t *testing.T) {
-	c := newCluster(t)
-	c.start()
+func testRecreate(t *testing.T, c *cluster) {
 	ns := c.namespace("recreate")
 	c.hollow(ns)
 	d := newDeployment(ns, 2)
@@ -181,9 +177,7 @@ func TestRecreate(t *testing.T) {
 	c.eventually("second rollout", func() string { return c.rolloutDone(ns) })
 }
 
-func TestReplicaSetAdoptsAndReleases(t *testing.T) {
-	c := newCluster(t)
-	c.start()
+func testReplicaSetAdoptsAndReleases(t *testing.T, c *cluster) {
 	ns := c.namespace("adopt")
 	c.hollow(ns)
 	orphan := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: ns, Name: "orphan", Labels: map[string]string{"app": "web"}}, Spec: template("v1").Spec}
