@@ -8,6 +8,7 @@ build   := $(CURDIR)/.hardway
 daemons := apiserver scheduler controllers nodeagent netproxy dns
 modules := shared $(daemons) kubectl test
 NODES   ?=
+PAGE    ?= docs/the-hard-way.md
 
 # Which Kubernetes is spoken and built stands in shared/version and kubectl/go.mod.
 version    := $(shell git -c safe.directory='*' describe --tags --always --dirty 2>/dev/null || echo unknown)
@@ -62,9 +63,9 @@ dist: build ## tarball, Debian packages, checksums and SBOM in .hardway/dist
 	@scripts/dist.sh '$(version)' '$(kubernetes)'
 
 # Machines of a test live and end in namespaces of their own.
-lab := unshare --mount --net --pid --fork --kill-child --mount-proc env HARDWAY_LAB=$(build)/machines HARDWAY_PAGE=$(CURDIR)/docs/the-hard-way.md
+lab := unshare --mount --net --pid --fork --kill-child --mount-proc env HARDWAY_LAB=$(build)/machines HARDWAY_PAGE=$(CURDIR)/$(PAGE)
 
-test-hardway: dist ## the guide of docs/the-hard-way.md, followed on machines with systemd (as root)
+test-hardway: dist ## [PAGE=file] docs/the-hard-way.md or another page, followed on machines with systemd (as root)
 	@test/machines/base.sh $(build)/machines/base
 	@$(GO) test -trimpath -c -tags hardway -o $(build)/build/hardway.test ./test/hardway
 	@rm -rf $(build)/machines/run*

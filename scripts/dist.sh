@@ -15,20 +15,22 @@ case $deb_version in [0-9]*.*) ;; *) deb_version=0~$deb_version ;; esac
 SOURCE_DATE_EPOCH=$(git -C "$root" -c safe.directory='*' log -1 --format=%ct)
 export SOURCE_DATE_EPOCH
 
-# etcd's own tools, of the version that is inside the API server: to look at members, and to restore backups.
+# etcd and its tools, of the version that is inside the API server: to look at members, to restore backups, and for those who
+# want an etcd cluster of its own.
 etcd_tools() {
   local v dir
   v=$(sed -n 's/^\tgo.etcd.io\/etcd\/server\/v3 \(v[^ ]*\).*/\1/p' "$root/apiserver/go.mod")
   dir=$build/tools/etcd-$v
-  [ -x "$dir/etcdutl" ] || (
+  [ -x "$dir/etcd" ] || (
     # 'go install' refuses modules with replacements, so a module is made that needs them.
     mkdir -p "$dir" && cd "$dir"
     export GOWORK=off CGO_ENABLED=0
     [ -f go.mod ] || go mod init tools
-    go get "go.etcd.io/etcd/etcdctl/v3@$v" "go.etcd.io/etcd/etcdutl/v3@$v"
+    go get "go.etcd.io/etcd/etcdctl/v3@$v" "go.etcd.io/etcd/etcdutl/v3@$v" "go.etcd.io/etcd/server/v3@$v"
     go build -trimpath -buildvcs=false -ldflags '-s -w' -o . go.etcd.io/etcd/etcdctl/v3 go.etcd.io/etcd/etcdutl/v3
+    go build -trimpath -buildvcs=false -ldflags '-s -w' -o etcd go.etcd.io/etcd/server/v3
   )
-  cp "$dir/etcdctl" "$dir/etcdutl" "$tree/bin/"
+  cp "$dir/etcdctl" "$dir/etcdutl" "$dir/etcd" "$tree/bin/"
 }
 
 programs=(hardway-apiserver hardway-controllers hardway-scheduler hardway-nodeagent hardway-supervisor hardway-netproxy hardway-dns kubectl)

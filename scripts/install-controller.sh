@@ -15,7 +15,7 @@
 #
 # DIR holds, by the names that certs.sh, kubeconfigs.sh and encryption.sh give them: ca.pem, ca-key.pem, kubernetes.pem,
 # kube-apiserver-kubelet-client.pem, front-proxy-ca.pem, front-proxy-client.pem, service-account.pem,
-# kube-controller-manager.pem, kube-scheduler.pem, each with its key, and the kubeconfigs of both.
+# kube-controller-manager.pem, kube-scheduler.pem, each with its key, the kubeconfigs of both, and encryption-config.yaml.
 # Run again, it changes what is different and restarts the daemons when something was.
 set -euo pipefail
 . "$(dirname "$0")/machine.sh"
@@ -71,7 +71,27 @@ place "$from/kube-scheduler-key.pem" "$etc/pki/kube-scheduler-key.pem" hardway-s
 explain "Configuration"
 place "$from/kube-controller-manager.kubeconfig" "$etc/kube-controller-manager.kubeconfig" hardway-controllers 0400
 place "$from/kube-scheduler.kubeconfig" "$etc/kube-scheduler.kubeconfig" hardway-scheduler 0400
-[ ! -f "$from/encryption-config.yaml" ] || place "$from/encryption-config.yaml" "$etc/encryption-config.yaml" hardway-apiserver 0400
+place "$from/encryption-config.yaml" "$etc/encryption-config.yaml" hardway-apiserver 0400
+# Who changed what, without the contents; nobody's reads, and not what daemons write all the time. Yours to change.
+[ -f "$etc/audit-policy.yaml" ] || put "$etc/audit-policy.yaml" <<END
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: None
+    verbs: [get, list, watch]
+  - level: None
+    userGroups: [system:nodes]
+  - level: None
+    resources:
+      - group: coordination.k8s.io
+        resources: [leases]
+      - group: ""
+        resources: [events]
+      - group: events.k8s.io
+        resources: [events]
+  - level: Metadata
+END
 put "$etc/kube-scheduler.yaml" <<END
 apiVersion: kubescheduler.config.k8s.io/v1
 kind: KubeSchedulerConfiguration

@@ -34,7 +34,9 @@ func TestTheHardWay(t *testing.T) {
 		}
 	}
 	t.Logf("the page took %.1f s", time.Since(begin).Seconds())
-	exposure(t, lab)
+	if strings.HasSuffix(os.Getenv("HARDWAY_PAGE"), "the-hard-way.md") {
+		exposure(t, lab)
+	}
 }
 
 // exposure asks systemd how tight the sandboxes are. The limits are in tenths.
