@@ -34,7 +34,7 @@ etcd_tools() {
 }
 
 programs=(hardway-apiserver hardway-controllers hardway-scheduler hardway-nodeagent hardway-supervisor hardway-netproxy hardway-dns kubectl)
-tools=(certs kubeconfigs encryption machine install-controller install-worker install-loadbalancer join upgrade backup restore uninstall check)
+tools=(certs kubeconfigs encryption machine install-controller install-worker install-loadbalancer token join upgrade backup restore uninstall check)
 
 lay_out() {
   local p

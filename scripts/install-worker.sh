@@ -37,8 +37,12 @@ units hardway-nodeagent.service hardway-netproxy.service hardway-dns.service har
 
 explain "Certificates and keys"
 place "$from/ca.pem" "$etc/pki/ca.pem"
-place "$from/$name.pem" "$etc/pki/$name.pem"
-place "$from/$name-key.pem" "$etc/pki/$name-key.pem" root 0400
+serving='' # without a certificate, while it joins, a node shows one that it has signed itself
+if [ -f "$from/$name.pem" ]; then
+  place "$from/$name.pem" "$etc/pki/$name.pem"
+  place "$from/$name-key.pem" "$etc/pki/$name-key.pem" root 0400
+  serving=$(printf 'tlsCertFile: %s\ntlsPrivateKeyFile: %s' "$etc/pki/$name.pem" "$etc/pki/$name-key.pem")
+fi
 
 explain "Configuration"
 place "$from/$name.kubeconfig" "$etc/$name.kubeconfig" root 0400
@@ -62,8 +66,7 @@ clusterDomain: cluster.local
 clusterDNS:
   - $cluster_dns
 resolvConf: $resolv
-tlsCertFile: $etc/pki/$name.pem
-tlsPrivateKeyFile: $etc/pki/$name-key.pem
+$serving
 END
 put "$etc/kube-proxy-config.yaml" <<END
 kind: KubeProxyConfiguration
