@@ -99,8 +99,8 @@ clientConnection:
   kubeconfig: $etc/kube-scheduler.kubeconfig
 leaderElection:
   leaderElect: true
-  leaseDuration: 4s
-  renewDeadline: 3s
+  leaseDuration: 8s
+  renewDeadline: 6s
   retryPeriod: 1s
 END
 put "$etc/controller.env" <<END

@@ -12,7 +12,7 @@ import (
 // TestTheHardWay follows the page. With HARDWAY_KEEP=1 the machines stay for a quarter of an hour afterwards.
 func TestTheHardWay(t *testing.T) {
 	begin := time.Now()
-	lab, steps, err := Start(t.Context(), FilesOf(os.Getenv), nil)
+	lab, steps, err := Start(t.Context(), FilesOf(os.Getenv))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -28,9 +28,8 @@ func FilesOf(getenv func(string) string) Files {
 	return Files{Dir: getenv("HARDWAY_LAB"), Page: getenv("HARDWAY_PAGE"), Tarball: getenv("HARDWAY_TARBALL")}
 }
 
-// Start turns the machines of the page on, each after prepare, and brings the tarball to the client. It returns the
-// page's blocks as well.
-func Start(ctx context.Context, f Files, prepare func(*machines.Machine) error) (Lab, []Block, error) {
+// Start turns the machines of the page on, and brings the tarball to the client. It returns the page's blocks as well.
+func Start(ctx context.Context, f Files) (Lab, []Block, error) {
 	page, err := os.ReadFile(f.Page)
 	if err != nil {
 		return nil, nil, err
@@ -54,9 +53,6 @@ func Start(ctx context.Context, f Files, prepare func(*machines.Machine) error) 
 	lab := Lab{}
 	for name := range known {
 		m, err := network.Machine(name)
-		if err == nil && prepare != nil {
-			err = prepare(m)
-		}
 		if err != nil {
 			return nil, nil, err
 		}

@@ -65,27 +65,10 @@ func (m *Machine) Heal(ctx context.Context) error {
 	return command(ctx, "nft", "delete", "table", "netdev", m.table())
 }
 
-// Disk gives the machine, before its first start, a disk of its own for /var/lib/hardway, of some MiB: it can become full
-// or slow without the other machines.
-func (m *Machine) Disk(ctx context.Context, mib int64) error {
-	image := m.path("disk")
-	f, err := os.Create(image)
-	if err != nil {
-		return err
-	}
-	if err := errors.Join(f.Truncate(mib<<20), f.Close()); err != nil {
-		return fmt.Errorf("make a disk for %s: %w", m.Name, err)
-	}
-	if err := command(ctx, "mkfs.ext4", "-q", "-F", image); err != nil {
-		return err
-	}
-	return command(ctx, "mount", "-o", "loop", image, m.path("var-lib-hardway"))
-}
-
-// SlowDisk lets the machine write a number of blocks a second to its disk; 0 is as many as it can.
+// SlowDisk lets the machine write a number of blocks a second to its disk of data; 0 is as many as it can.
 func (m *Machine) SlowDisk(perSecond int) error {
 	var st syscall.Stat_t
-	if err := syscall.Stat(m.path("var-lib-hardway"), &st); err != nil {
+	if err := syscall.Stat(m.path(dataDisk), &st); err != nil {
 		return err
 	}
 	device := fmt.Sprintf("%d:%d", st.Dev>>8&0xfff, st.Dev&0xff|st.Dev>>12&0xfff00)

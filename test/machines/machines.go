@@ -50,7 +50,7 @@ func New(base, dir string, hosts map[string]string) (*Lab, error) {
 // Machine prepares a machine that is off, with an empty disk.
 func (l *Lab) Machine(name string) (*Machine, error) {
 	m := &Machine{Name: name, IP: l.hosts[name], lab: l}
-	for _, d := range []string{"upper", "work", "root", "var-lib-hardway", "var-lib-kubelet"} {
+	for _, d := range []string{"upper", "work", "root", dataDisk, podDisk} {
 		if err := os.MkdirAll(m.path(d), 0o755); err != nil {
 			return nil, err
 		}
@@ -72,11 +72,39 @@ func (l *Lab) Machine(name string) (*Machine, error) {
 			return nil, err
 		}
 	}
+	for _, d := range []string{dataDisk, podDisk} {
+		if err := m.disk(d); err != nil {
+			return nil, err
+		}
+	}
 	options := fmt.Sprintf("lowerdir=%s,upperdir=%s,workdir=%s", l.base, m.path("upper"), m.path("work"))
 	if err := syscall.Mount("overlay", m.path("root"), "overlay", 0, options); err != nil {
 		return nil, fmt.Errorf("mount the disk of %s: %w", name, err)
 	}
 	return m, nil
+}
+
+// The disks of a machine beside the one that it boots from: small, and its own, so that they can be full or slow without
+// the other machines, and are not full because the disk of this machine is.
+const (
+	dataDisk = "var-lib-hardway"
+	podDisk  = "var-lib-kubelet"
+	diskSize = 1 << 30 // takes what is written to it
+)
+
+func (m *Machine) disk(name string) error {
+	image := m.path(name + ".image")
+	f, err := os.Create(image)
+	if err != nil {
+		return err
+	}
+	if err := errors.Join(f.Truncate(diskSize), f.Close()); err != nil {
+		return fmt.Errorf("make a disk for %s: %w", m.Name, err)
+	}
+	if err := command(context.Background(), "mkfs.ext4", "-q", "-F", image); err != nil {
+		return err
+	}
+	return command(context.Background(), "mount", "-o", "loop", image, m.path(name))
 }
 
 func keys(hosts map[string]string) func(func(string) bool) {
@@ -107,7 +135,7 @@ func (m *Machine) Start(ctx context.Context) error {
 	// Pods need a file system that is not itself an overlay.
 	m.nspawn = exec.Command("sh", "-c", enter+`exec "$0" "$@"`, "systemd-nspawn", "--boot", "--quiet", "--directory="+m.path("root"), "--machine="+m.Name,
 		"--register=no", "--keep-unit", "--capability=all", "--system-call-filter=@keyring bpf", "--network-bridge="+bridge, "--resolv-conf=off", "--timezone=off", "--link-journal=no",
-		"--console=pipe", "--bind="+m.path("var-lib-hardway")+":/var/lib/hardway", "--bind="+m.path("var-lib-kubelet")+":/var/lib/kubelet")
+		"--console=pipe", "--bind="+m.path(dataDisk)+":/var/lib/hardway", "--bind="+m.path(podDisk)+":/var/lib/kubelet")
 	m.nspawn.Stdout, m.nspawn.Stderr = log, log
 	if err := m.nspawn.Start(); err != nil {
 		return fmt.Errorf("start %s: %w", m.Name, err)

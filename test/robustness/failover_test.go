@@ -51,7 +51,7 @@ func TestFailover(t *testing.T) {
 	}
 	answers(t, leader)
 	for _, unit := range []string{"hardway-controllers", "hardway-scheduler"} {
-		action(t, lab, unit, "crashed, and does not come back", 5*time.Second, "systemctl kill -s KILL --kill-who=main %[1]s; systemctl stop %[1]s")
+		action(t, lab, unit, "crashed, and does not come back", 10*time.Second, "systemctl kill -s KILL --kill-who=main %[1]s; systemctl stop %[1]s")
 		action(t, lab, unit, "crashed", 5*time.Second, "systemctl kill -s KILL --kill-who=main %[1]s")
 		action(t, lab, unit, "stopped", 1500*time.Millisecond, "systemctl stop %[1]s")
 	}
