@@ -37,7 +37,7 @@ units hardway-nodeagent.service hardway-netproxy.service hardway-dns.service har
 
 explain "Certificates and keys"
 place "$from/ca.pem" "$etc/pki/ca.pem"
-serving='' # without a certificate, while it joins, a node shows one that it has signed itself
+serving='enableServer: false' # without a certificate, while it joins, port 10250 is closed
 if [ -f "$from/$name.pem" ]; then
   place "$from/$name.pem" "$etc/pki/$name.pem"
   place "$from/$name-key.pem" "$etc/pki/$name-key.pem" root 0400
