@@ -64,6 +64,19 @@ func Start(ctx context.Context, f Files) (Lab, []Block, error) {
 	return lab, steps, lab["client"].Copy(f.Tarball, filepath.Join("/root", filepath.Base(f.Tarball)))
 }
 
+// Attach finds the machines of a lab that another test has started in the same namespaces. dir is the folder of that run.
+func Attach(f Files, dir string) (Lab, error) {
+	page, err := os.ReadFile(f.Page)
+	if err != nil {
+		return nil, err
+	}
+	known, err := Hosts(string(page))
+	if err != nil {
+		return nil, err
+	}
+	return machines.Attach(filepath.Join(f.Dir, "base"), dir, known)
+}
+
 // Each does something with all machines at the same time.
 func (l Lab) Each(do func(*machines.Machine) error) error {
 	failed := make(chan error, len(l))

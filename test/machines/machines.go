@@ -180,8 +180,9 @@ func (m *Machine) up(ctx context.Context) error {
 }
 
 // child finds process 1 of the machine: the child of nspawn.
-func (m *Machine) child() (int, error) {
-	pid := m.nspawn.Process.Pid
+func (m *Machine) child() (int, error) { return childOf(m.nspawn.Process.Pid) }
+
+func childOf(pid int) (int, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", pid, pid))
 	if err != nil {
 		return 0, err

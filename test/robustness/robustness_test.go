@@ -22,9 +22,16 @@ var (
 	nodes        = []string{"worker-0", "worker-1"}
 )
 
-// cluster is the cluster of the guide, up to its workers.
+// cluster is the cluster of the guide, up to its workers; with HARDWAY_ATTACH the one that runs, from that folder.
 func cluster(t *testing.T) hardway.Lab {
 	t.Helper()
+	if dir := os.Getenv("HARDWAY_ATTACH"); dir != "" {
+		lab, err := hardway.Attach(hardway.FilesOf(os.Getenv), dir)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return lab
+	}
 	lab, steps, err := hardway.Start(t.Context(), hardway.FilesOf(os.Getenv))
 	if err != nil {
 		t.Fatal(err)
