@@ -25,7 +25,9 @@ require (
 	gopkg.in/evanphx/json-patch.v4 v4.13.0
 	hardway/shared v0.0.0
 	k8s.io/api v0.36.3
+	k8s.io/apiextensions-apiserver v0.36.3
 	k8s.io/apimachinery v0.36.3
+	k8s.io/apiserver v0.36.3
 	k8s.io/client-go v0.36.3
 	k8s.io/kube-openapi v0.0.0-20260317180543-43fb72c5454a
 	k8s.io/streaming v0.36.3
@@ -35,7 +37,7 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require k8s.io/kms v0.36.3 // indirect
+require k8s.io/kms v0.36.3
 
 require (
 	cel.dev/expr v0.25.2 // indirect
@@ -46,6 +48,9 @@ require (
 )
 
 require (
+	github.com/blang/semver/v4 v4.0.0 // indirect
+	github.com/inconshreveable/mousetrap v1.1.0 // indirect
+	github.com/spf13/cobra v1.10.2 // indirect
 	k8s.io/component-base v0.36.3 // indirect
 	k8s.io/pod-security-admission v0.36.3
 )

@@ -186,7 +186,7 @@ func (a *Allocator) readPorts(ctx context.Context) (ports, int64, error) {
 }
 
 func (a *Allocator) decodePorts(kv store.KV) (ports, error) {
-	d, err := store.NewCodec(rangeAllocation, nil).Decode(kv.Value, kv.Rev)
+	d, err := store.NewCodec(rangeAllocation, nil).Decode(context.Background(), kv.Value, kv.Rev)
 	if err != nil {
 		return ports{}, err
 	}

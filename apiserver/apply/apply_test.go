@@ -68,7 +68,7 @@ func TestPatches(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			current, into := pod(base), &corev1.Pod{}
-			warnings, err := Patch{Type: test.form, Data: []byte(test.data), Validation: test.validation}.To(current, into)
+			warnings, err := Patch{Type: test.form, Data: []byte(test.data), Validation: test.validation}.To(current, into, nil)
 			if test.want == "" {
 				if _, ok := err.(apierrors.APIStatus); !ok || test.reason != "" && apierrors.ReasonForError(err) != test.reason || !strings.Contains(err.Error(), test.message) {
 					t.Fatalf("%s: %v", apierrors.ReasonForError(err), err)
@@ -213,7 +213,7 @@ func FuzzPatch(f *testing.F) {
 	f.Fuzz(func(t *testing.T, form int, data string) {
 		current := pod(`{"metadata":{"name":"p"},"spec":{"containers":[{"name":"a","image":"1"}]}}`)
 		p := Patch{Type: forms[max(form, -form)&0xff%3], Data: []byte(data), Validation: metav1.FieldValidationWarn}
-		if _, err := p.To(current, &corev1.Pod{}); err != nil && len(err.Error()) == 0 {
+		if _, err := p.To(current, &corev1.Pod{}, nil); err != nil && len(err.Error()) == 0 {
 			t.Error("an error without words")
 		}
 		p.Unstructured() //nolint:errcheck // must only not panic

@@ -28,6 +28,9 @@ type Manager struct {
 
 // NewManager makes the manager of a kind. GVK is the version that is served, sub the subresource or "".
 func NewManager(types *Types, kind *resource.Kind, gvk schema.GroupVersionKind, sub string) (*Manager, error) {
+	if kind.Form != nil {
+		return newCustom(kind, sub)
+	}
 	c := &converter{kind}
 	f, err := managedfields.NewDefaultFieldManager(types, c, c, c, gvk, kind.GVK().GroupVersion(), sub, resets(kind, gvk, sub))
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"reflect"
 
 	jsonpatch "gopkg.in/evanphx/json-patch.v4"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -42,13 +43,14 @@ type Patch struct {
 
 // To applies a JSON, merge or strategic merge patch to current, whose apiVersion and kind are set, and decodes the
 // result into empty, which is of the same type. Current is not changed. Warnings tell of unknown or duplicate fields
-// when Validation is Warn; errors are StatusErrors.
-func (p Patch) To(current, empty runtime.Object) (warnings []error, err error) {
+// when Validation is Warn; errors are StatusErrors. Read decodes the result of kinds that read their objects themselves;
+// nil: the Go type of empty says what there is.
+func (p Patch) To(current, empty runtime.Object, read func([]byte) (runtime.Object, []error, error)) (warnings []error, err error) {
 	gvk := current.GetObjectKind().GroupVersionKind()
 	if p.Type == types.StrategicMergePatchType {
 		warnings, err = p.strategic(current, empty)
 	} else {
-		warnings, err = p.textual(current, empty)
+		warnings, err = p.textual(current, empty, read)
 	}
 	if err != nil {
 		return nil, err
@@ -62,7 +64,7 @@ func (p Patch) To(current, empty runtime.Object) (warnings []error, err error) {
 func (p Patch) checks() bool { return p.Validation != metav1.FieldValidationIgnore }
 
 // textual applies a patch to the object's JSON.
-func (p Patch) textual(current, empty runtime.Object) ([]error, error) {
+func (p Patch) textual(current, empty runtime.Object, read func([]byte) (runtime.Object, []error, error)) ([]error, error) {
 	text, err := json.Marshal(current)
 	if err != nil {
 		return nil, fmt.Errorf("encode the object to patch: %w", err)
@@ -77,7 +79,15 @@ func (p Patch) textual(current, empty runtime.Object) ([]error, error) {
 	if err != nil {
 		return nil, err
 	}
-	more, err := kjson.UnmarshalStrict(patched, empty)
+	var more []error
+	if read == nil {
+		more, err = kjson.UnmarshalStrict(patched, empty)
+	} else {
+		var out runtime.Object
+		if out, more, err = read(patched); err == nil {
+			reflect.ValueOf(empty).Elem().Set(reflect.ValueOf(out).Elem())
+		}
+	}
 	if err != nil {
 		return nil, invalid(string(patched), err)
 	}

@@ -103,7 +103,7 @@ func anything() smd.Atom {
 
 func atomOf(m *openapi.Model) smd.Atom {
 	switch {
-	case m.Scalar == "object":
+	case m.Scalar == "object", m.Scalar == "any":
 		return anything()
 	case m.Scalar != "":
 		return smd.Atom{Scalar: &untyped}

@@ -30,6 +30,7 @@ type Cache struct {
 	counts counts
 
 	mu      sync.Mutex // guards what follows, and the order of events
+	removed bool       // no watchers any more
 	tree    *btree.BTreeG[*Item]
 	damaged map[string]error // replaced, never changed
 	history history
@@ -97,6 +98,20 @@ func (c *Cache) Keep(s *Snapshot) {
 	c.kept.add(s, time.Now())
 }
 
+// Filled returns when the cache holds its kind.
+func (c *Cache) Filled(ctx context.Context) error {
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for c.current.Load() == nil {
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-tick.C:
+		}
+	}
+	return nil
+}
+
 // Feed is what fills the cache.
 func (c *Cache) Feed() *Feed { return c.feed }
 
@@ -115,7 +130,7 @@ func (c *Cache) Watch(sel *Selection, o WatchOptions) (*Watcher, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s := c.current.Load()
-	if s == nil {
+	if s == nil || c.removed {
 		return nil, ErrNotReady
 	}
 	if o.Initial {
@@ -157,7 +172,9 @@ func (c *Cache) decode(ctx context.Context, kv store.KV) (*Item, error) {
 		return nil, err
 	}
 	it.memo = &c.feed.memo
-	c.feed.fields.share(it.Object)
+	if c.kind.Form == nil {
+		c.feed.fields.share(it.Object)
+	}
 	return it, nil
 }
 
@@ -169,6 +186,9 @@ func (c *Cache) fill(items []*Item, damaged map[string]error, rev int64) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.removed {
+		return
+	}
 	c.tree, c.damaged = tree, damaged
 	c.history.reset(rev)
 	c.kept = keeper{}
@@ -195,6 +215,9 @@ func (c *Cache) apply(ctx context.Context, now time.Time) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.removed {
+		return
+	}
 	last := c.current.Load().Rev
 	for i, e := range c.batch {
 		if e.Rev <= c.current.Load().Rev {

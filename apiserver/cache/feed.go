@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,6 +23,8 @@ var ErrNotReady = errors.New("the watch cache is not filled yet")
 const (
 	fillPage   = 1000 // keys per list while filling
 	sweepEvery = 30 * time.Second
+	// retryEvery is how often a feed of its own tries again what it could not decode.
+	retryEvery = 2 * time.Second
 	minBackoff = 50 * time.Millisecond
 	maxBackoff = 5 * time.Second
 	// DefaultMemo is how many bytes of encoded objects are remembered by default.
@@ -31,14 +34,18 @@ const (
 // Options of a Feed. Zero values are useful.
 type Options struct {
 	MemoBytes int // bound of remembered encodings; default DefaultMemo
-	Log       *zap.Logger
+	// Within is the storage key below which all kinds of the feed lie; empty: everywhere. A kind whose objects cannot be
+	// decoded without asking somebody else has a feed of its own, so that nobody else waits.
+	Within string
+	Log    *zap.Logger
 }
 
 // Feed fills the caches of all kinds of a store, from one watch.
 type Feed struct {
-	store *store.Store
-	log   *zap.Logger
-	memo  memo
+	store  *store.Store
+	within string
+	log    *zap.Logger
+	memo   memo
 	// fields are the field sets that objects share.
 	fields *interner
 
@@ -52,9 +59,9 @@ type Feed struct {
 	recalling atomic.Pointer[chan struct{}]
 
 	mu     sync.Mutex
-	caches map[string]*Cache // by storage key, such as pods or services/specs
-	added  []*Cache          // while running, not yet filled
-	more   chan struct{}     // holds a token when there are added ones
+	caches map[string][]*Cache // by storage key, such as pods or services/specs; more than one: versions of a kind
+	added  []*Cache            // while running, not yet filled
+	more   chan struct{}       // holds a token when there are added ones
 }
 
 // NewFeed makes the feed of a store.
@@ -66,8 +73,8 @@ func NewFeed(st *store.Store, o Options) *Feed {
 		o.Log = zap.NewNop()
 	}
 	return &Feed{
-		store: st, log: o.Log, memo: memo{max: o.MemoBytes}, fields: newInterner(),
-		synced: make(chan struct{}), caches: map[string]*Cache{}, more: make(chan struct{}, 1),
+		store: st, within: o.Within, log: o.Log, memo: memo{max: o.MemoBytes}, fields: newInterner(),
+		synced: make(chan struct{}), caches: map[string][]*Cache{}, more: make(chan struct{}, 1),
 	}
 }
 
@@ -77,13 +84,31 @@ func (f *Feed) Add(kind *resource.Kind, t store.Transformer) *Cache {
 	c := &Cache{kind: kind, codec: store.NewCodec(kind, t), prefix: f.store.Prefix(kind.StorageKey), feed: f}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.caches[kind.StorageKey] = c
+	f.caches[kind.StorageKey] = append(f.caches[kind.StorageKey], c)
 	f.added = append(f.added, c)
 	select {
 	case f.more <- struct{}{}:
 	default:
 	}
 	return c
+}
+
+// Remove ends a cache and its watchers.
+func (f *Feed) Remove(c *Cache) {
+	key := c.kind.StorageKey
+	f.mu.Lock()
+	f.caches[key] = slices.DeleteFunc(slices.Clone(f.caches[key]), func(o *Cache) bool { return o == c })
+	if len(f.caches[key]) == 0 {
+		delete(f.caches, key)
+	}
+	f.added = slices.DeleteFunc(f.added, func(o *Cache) bool { return o == c })
+	f.mu.Unlock()
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.removed = true
+	c.current.Store(nil) // whoever still has the cache must not take what it shows for the present
+	c.index.all(func(w *Watcher) { w.close() })
+	c.index = index{}
 }
 
 // Synced is closed once every kind added before Run is in memory.
@@ -128,7 +153,13 @@ func (f *Feed) progressed() bool { return f.watch.Swap(nil) != nil }
 func (f *Feed) follow(ctx context.Context, refill bool) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if refill {
+	switch {
+	case refill && f.within != "":
+		// What is decoded by asking somebody else is not decoded for its history.
+		if err := f.fillAll(ctx); err != nil {
+			return err
+		}
+	case refill:
 		done := make(chan struct{})
 		f.recalling.Store(&done)
 		if err := f.fillAll(ctx); err != nil {
@@ -144,9 +175,13 @@ func (f *Feed) follow(ctx context.Context, refill bool) error {
 		})
 		defer cancel()
 	}
-	w := f.store.Watch(ctx, f.store.Prefix(""), f.rev.Load()+1)
+	w := f.store.Watch(ctx, f.store.Prefix(f.within), f.rev.Load()+1)
 	f.watch.Store(w)
-	sweep := time.NewTicker(sweepEvery)
+	every := sweepEvery
+	if f.within != "" {
+		every = retryEvery
+	}
+	sweep := time.NewTicker(every)
 	defer sweep.Stop()
 	for {
 		select {
@@ -164,6 +199,12 @@ func (f *Feed) follow(ctx context.Context, refill bool) error {
 			}
 		case now := <-sweep.C:
 			f.sweep(now)
+			if f.within == "" {
+				continue
+			}
+			if err := f.fill(ctx, f.damaged(), f.rev.Load()); err != nil {
+				return err
+			}
 		case <-ctx.Done():
 			return ctx.Err()
 		}
@@ -174,14 +215,15 @@ func (f *Feed) follow(ctx context.Context, refill bool) error {
 func (f *Feed) apply(ctx context.Context, b store.Batch) {
 	var touched []*Cache
 	for _, e := range b.Events {
-		c := f.cacheOf(e.Key)
-		if c == nil || c.current.Load() == nil {
-			continue
+		for _, c := range f.cachesOf(e.Key) {
+			if c.current.Load() == nil {
+				continue
+			}
+			if len(c.batch) == 0 {
+				touched = append(touched, c)
+			}
+			c.batch = append(c.batch, e)
 		}
-		if len(c.batch) == 0 {
-			touched = append(touched, c)
-		}
-		c.batch = append(c.batch, e)
 	}
 	now := time.Now()
 	for _, c := range touched {
@@ -197,8 +239,8 @@ func (f *Feed) advance(rev int64) {
 	}
 }
 
-// cacheOf finds the cache of a key: storage keys have one or two parts.
-func (f *Feed) cacheOf(key string) *Cache {
+// cachesOf finds the caches of a key: storage keys have one or two parts.
+func (f *Feed) cachesOf(key string) []*Cache {
 	rest := key[len(f.store.Prefix("")):]
 	one := strings.IndexByte(rest, '/')
 	if one < 0 {
@@ -232,7 +274,9 @@ func (f *Feed) fillAll(ctx context.Context) error {
 		return err
 	}
 	f.takeAdded()
+	f.mu.Lock()
 	all := f.all()
+	f.mu.Unlock()
 	if err := f.fill(ctx, all, rev); err != nil {
 		return err
 	}
@@ -295,7 +339,7 @@ func (f *Feed) sweep(now time.Time) {
 	f.memo.sweep(now)
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, c := range f.caches {
+	for _, c := range f.all() {
 		c.mu.Lock()
 		c.kept.sweep(now)
 		c.history.sweep(now)
@@ -303,11 +347,31 @@ func (f *Feed) sweep(now time.Time) {
 	}
 }
 
+// damaged lists the caches with objects that could not be decoded.
+func (f *Feed) damaged() []*Cache {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.DeleteFunc(f.all(), func(c *Cache) bool {
+		c.mu.Lock()
+		defer c.mu.Unlock()
+		return len(c.damaged) == 0
+	})
+}
+
+// all lists the caches. The lock is held.
+func (f *Feed) all() []*Cache {
+	var all []*Cache
+	for _, list := range f.caches {
+		all = append(all, list...)
+	}
+	return all
+}
+
 // closeAll ends all watchers: the server stops.
 func (f *Feed) closeAll() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	for _, c := range f.caches {
+	for _, c := range f.all() {
 		c.mu.Lock()
 		c.index.all(func(w *Watcher) { w.close() })
 		c.index = index{}

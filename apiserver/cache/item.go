@@ -3,12 +3,14 @@ package cache
 import (
 	"context"
 	"fmt"
+	"maps"
 	"reflect"
 	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"hardway/apiserver/resource"
@@ -41,7 +43,7 @@ func NewItem(ctx context.Context, codec *store.Codec, prefix string, kv store.KV
 	if err != nil {
 		return nil, fmt.Errorf("open %s: %w", kv.Key, err)
 	}
-	d, err := codec.Decode(plain, kv.Rev)
+	d, err := codec.Decode(ctx, plain, kv.Rev)
 	if err != nil {
 		return nil, fmt.Errorf("%s: %w", kv.Key, err)
 	}
@@ -60,14 +62,26 @@ func NewItem(ctx context.Context, codec *store.Codec, prefix string, kv store.KV
 
 // at returns the item as it was, with another revision: what a deletion shows.
 func (it *Item) at(rev int64) *Item {
-	v := reflect.New(reflect.TypeOf(it.Object).Elem())
-	v.Elem().Set(reflect.ValueOf(it.Object).Elem())
-	obj := v.Interface().(resource.Object)
+	obj := shallow(it.Object)
 	obj.SetResourceVersion(strconv.FormatInt(rev, 10))
 	return &Item{
 		Key: it.Key, Namespace: it.Namespace, Name: it.Name, Rev: rev,
 		Object: obj, Plain: it.Plain, body: it.body, memo: it.memo,
 	}
+}
+
+// shallow copies an object as far as its resourceVersion can be changed in the copy.
+func shallow(obj resource.Object) resource.Object {
+	if u, ok := obj.(*unstructured.Unstructured); ok {
+		out := &unstructured.Unstructured{Object: maps.Clone(u.Object)}
+		if meta, ok := u.Object["metadata"].(map[string]any); ok {
+			out.Object["metadata"] = maps.Clone(meta)
+		}
+		return out
+	}
+	v := reflect.New(reflect.TypeOf(obj).Elem())
+	v.Elem().Set(reflect.ValueOf(obj).Elem())
+	return v.Interface().(resource.Object)
 }
 
 type sizer interface {

@@ -18,10 +18,15 @@ const recallMost = 5000
 func (f *Feed) recall(ctx context.Context, rev int64) {
 	begin := time.Now()
 	by := map[*Cache][]*change{}
-	last := map[string]*Item{} // by key, what the latest change left there
+	last := map[*Cache]map[string]*Item{} // by key, what the latest change left there
+	objects := 0
 	since, err := f.store.Recall(ctx, f.store.Prefix(""), rev-recallMost+1, rev, func(p store.Past) {
-		if c := f.cacheOf(p.Key); c != nil {
-			by[c] = append(by[c], c.recalled(ctx, &p, last, begin))
+		for _, c := range f.cachesOf(p.Key) {
+			if last[c] == nil {
+				last[c] = map[string]*Item{}
+			}
+			by[c] = append(by[c], c.recalled(ctx, &p, last[c], begin))
+			objects++
 		}
 	})
 	if err != nil {
@@ -30,10 +35,13 @@ func (f *Feed) recall(ctx context.Context, rev int64) {
 		}
 		return
 	}
-	for _, c := range f.all() {
+	f.mu.Lock()
+	all := f.all()
+	f.mu.Unlock()
+	for _, c := range all {
 		c.remember(by[c], since, rev)
 	}
-	f.log.Debug("history recalled", zap.Int("objects", len(last)), zap.Int64("since", since), zap.Duration("took", time.Since(begin)))
+	f.log.Debug("history recalled", zap.Int("changes", objects), zap.Int64("since", since), zap.Duration("took", time.Since(begin)))
 }
 
 // recalled makes a change of the past. Items are shared with the changes before and after, and with the present.
@@ -75,17 +83,6 @@ func (c *Cache) remember(past []*change, since, filled int64) {
 		return
 	}
 	c.history.prepend(past, since)
-}
-
-// all are the caches of all kinds.
-func (f *Feed) all() []*Cache {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	all := make([]*Cache, 0, len(f.caches))
-	for _, c := range f.caches {
-		all = append(all, c)
-	}
-	return all
 }
 
 // Recalled waits for a recall that is under way, and says whether there was one.

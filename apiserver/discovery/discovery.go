@@ -186,7 +186,7 @@ func (s served) describe() []metav1.APIResource {
 		Verbs: sorted(s.kind.Verbs), ShortNames: n.Short, Categories: n.Categories,
 	}}
 	if slices.Contains(s.kind.Verbs, "get") {
-		out[0].StorageVersionHash = storageHash(s.kind.GVK())
+		out[0].StorageVersionHash = storageHash(s.kind.StoredGVK())
 	}
 	for _, sub := range s.subresources() {
 		r := metav1.APIResource{Name: n.Plural + "/" + sub.name, Namespaced: bool(s.kind.Scope), Kind: sub.kind.Kind, Verbs: sub.verbs}

@@ -9,6 +9,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 
 	"hardway/apiserver/kinds/admissionregistration"
+	"hardway/apiserver/kinds/apiextensions"
 	"hardway/apiserver/kinds/apps"
 	"hardway/apiserver/kinds/authentication"
 	"hardway/apiserver/kinds/authorization"
@@ -55,6 +56,7 @@ var all = sync.OnceValue(func() []*resource.Kind {
 		admissionregistration.ValidatingAdmissionPolicy,
 		admissionregistration.ValidatingAdmissionPolicyBinding,
 		admissionregistration.ValidatingWebhookConfiguration,
+		apiextensions.CustomResourceDefinition,
 		apps.ControllerRevision,
 		apps.DaemonSet,
 		apps.Deployment,

@@ -340,7 +340,8 @@ func TestNamesAreKnownAndUnique(t *testing.T) {
 }
 
 func TestStorageKeysAreUpstreams(t *testing.T) {
-	want := map[string]string{"ReplicationController": "controllers", "Node": "minions", "Service": "services/specs", "Endpoints": "services/endpoints", "Ingress": "ingress"}
+	want := map[string]string{"ReplicationController": "controllers", "Node": "minions", "Service": "services/specs", "Endpoints": "services/endpoints", "Ingress": "ingress",
+		"CustomResourceDefinition": "apiextensions.k8s.io/customresourcedefinitions"}
 	for _, k := range stored() {
 		if key, special := want[k.Names.Kind]; special && k.StorageKey != key || !special && k.StorageKey != k.Plural {
 			t.Errorf("%s is kept below %s", k.Names.Kind, k.StorageKey)

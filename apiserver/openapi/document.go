@@ -29,6 +29,10 @@ func (e entry) gvk() schema.GroupVersionKind { return e.gv().WithKind(e.names.Ki
 func entries(kinds []*resource.Kind) []entry {
 	var all []entry
 	for _, k := range kinds {
+		if k.Form != nil {
+			all = append(all, entry{kind: k, names: k.Names})
+			continue
+		}
 		e := entry{kind: k, names: k.Names, obj: reflect.TypeOf(k.New()).Elem()}
 		if slices.Contains(k.Verbs, "list") {
 			e.list = reflect.TypeOf(k.NewList()).Elem()
@@ -55,7 +59,15 @@ func describe(d dialect, list []entry) node {
 	paths := node{}
 	status, options := models.Of(reflect.TypeFor[metav1.Status]()), models.Of(reflect.TypeFor[metav1.DeleteOptions]())
 	patch := models.Of(reflect.TypeFor[metav1.Patch]())
+	schemas := node{}
 	for _, e := range list {
+		if e.kind.Form != nil {
+			w := pathWriter{dialect: d, entry: e, model: &Model{Name: customName(e.gvk())}, list: &Model{Name: customName(e.gv().WithKind(e.names.List))},
+				status: status, options: options, patch: patch, models: models}
+			w.write(paths)
+			schemas[w.model.Name], schemas[w.list.Name] = d.custom(e, models), d.customList(e, w.model, models)
+			continue
+		}
 		served[e.obj] = append(served[e.obj], e.gvk())
 		w := pathWriter{dialect: d, entry: e, model: models.Of(e.obj), status: status, options: options, patch: patch, models: models}
 		if e.list != nil {
@@ -85,7 +97,6 @@ func describe(d dialect, list []entry) node {
 			}
 		}
 	}
-	schemas := node{}
 	for _, m := range models.All() {
 		schemas[m.Name] = d.model(m, served[m.Go])
 	}

@@ -174,11 +174,19 @@ func swaggerDoc(t reflect.Type) map[string]string {
 	return nil
 }
 
+// extensions begins the names of what custom resource definitions are made of.
+const extensions = "io.k8s.apiextensions-apiserver.pkg.apis.apiextensions.v1."
+
+// anyScalar is the Scalar of a model that takes every JSON value.
+const anyScalar = "any"
+
 // wireScalar asks a struct how it looks on the wire, for those that are no JSON objects.
 func wireScalar(t reflect.Type) (scalar, format string, ok bool) {
 	switch modelName(t) {
 	case "io.k8s.apimachinery.pkg.runtime.RawExtension", "io.k8s.apimachinery.pkg.apis.meta.v1.FieldsV1":
 		return "object", "", true
+	case extensions + "JSON", extensions + "JSONSchemaPropsOrArray", extensions + "JSONSchemaPropsOrBool", extensions + "JSONSchemaPropsOrStringArray":
+		return anyScalar, "", true
 	}
 	if s, is := reflect.TypeAssert[interface{ OpenAPISchemaType() []string }](reflect.Zero(t)); is && len(s.OpenAPISchemaType()) > 0 {
 		f, _ := reflect.TypeAssert[interface{ OpenAPISchemaFormat() string }](reflect.Zero(t))
@@ -230,7 +238,7 @@ var mergeRules = sync.OnceValue(func() map[string]map[string]rule {
 })
 
 func shortName(model string) string {
-	for _, prefix := range []string{"io.k8s.api.", "io.k8s.apimachinery.pkg.apis.", "io.k8s.apimachinery.pkg."} {
+	for _, prefix := range []string{"io.k8s.api.", "io.k8s.apimachinery.pkg.apis.", "io.k8s.apimachinery.pkg.", "io.k8s.apiextensions-apiserver.pkg.apis.", "io.k8s.kube-aggregator.pkg.apis."} {
 		if s, ok := strings.CutPrefix(model, prefix); ok {
 			return s
 		}

@@ -21,6 +21,14 @@ var media = []string{"application/json", "application/yaml", "application/vnd.ku
 // patches are the forms of a patch.
 var patches = []string{"application/json-patch+json", "application/merge-patch+json", "application/strategic-merge-patch+json", "application/apply-patch+yaml"}
 
+// forms are the forms of a patch that the entry takes: to merge strategically needs a Go type.
+func (e entry) forms() []string {
+	if e.kind != nil && e.kind.Form != nil || e.obj == nil {
+		return slices.DeleteFunc(slices.Clone(patches), func(f string) bool { return strings.Contains(f, "strategic") })
+	}
+	return patches
+}
+
 // operation is one verb on one path.
 type operation struct {
 	verb   string // the resource's verb: get, list, ...
@@ -167,7 +175,7 @@ func (w pathWriter) operation(o operation) node {
 		n["produces"], n["consumes"], n["schemes"] = media, []string{"*/*"}, []string{"https"}
 		n["responses"] = node{success: node{"description": "OK", "schema": w.ref(o.answer)}, "401": node{"description": "Unauthorized"}}
 		if o.verb == "patch" {
-			n["consumes"] = patches
+			n["consumes"] = w.forms()
 		}
 		if o.body != nil {
 			params = append(params, node{"name": "body", "in": "body", "schema": w.ref(o.body), "required": o.verb != "delete" && o.verb != "deletecollection"})
@@ -183,7 +191,7 @@ func (w pathWriter) bodyContent(o operation) node {
 	content := node{}
 	types := []string{"*/*"}
 	if o.verb == "patch" {
-		types = patches
+		types = w.forms()
 	}
 	for _, m := range types {
 		content[m] = node{"schema": w.ref(o.body)}

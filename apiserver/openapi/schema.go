@@ -35,6 +35,7 @@ func (d dialect) model(m *Model, kinds []schema.GroupVersionKind) node {
 		n["format"], n["oneOf"] = m.Format, []node{{"type": "integer"}, {"type": "string"}}
 	case m.Scalar != "" && m.Format == "" && m.Scalar == "string" && d.v3 && m.Go.Name() == "Quantity":
 		n["oneOf"] = []node{{"type": "string"}, {"type": "number"}}
+	case m.Scalar == anyScalar:
 	case m.Scalar != "":
 		n["type"] = m.Scalar
 		if m.Format != "" {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -29,6 +30,7 @@ const (
 
 // Server serves the documents. They are built when first asked for.
 type Server struct {
+	kinds       []*resource.Kind
 	v2, v2proto *page
 	root        *page
 	groups      map[string]*page // api/v1, apis/apps/v1, ...
@@ -36,7 +38,7 @@ type Server struct {
 
 // New makes a server of the documents about some kinds. Nothing is built yet.
 func New(kinds []*resource.Kind) *Server {
-	s := &Server{groups: map[string]*page{}}
+	s := &Server{kinds: kinds, groups: map[string]*page{}}
 	byGroup := map[string][]entry{}
 	all := entries(kinds)
 	for _, e := range all {
@@ -50,6 +52,24 @@ func New(kinds []*resource.Kind) *Server {
 	s.v2proto = newPage(v2Protobuf, s.buildProto)
 	s.root = newPage("application/json", s.buildRoot)
 	return s
+}
+
+// With makes a server that also describes some custom kinds. What is built of the others stays.
+func (s *Server) With(custom []*resource.Kind) *Server {
+	if len(custom) == 0 {
+		return s
+	}
+	out := New(append(slices.Clone(s.kinds), custom...))
+	touched := map[string]bool{}
+	for _, k := range custom {
+		touched[groupPath(k.GVK().GroupVersion())] = true
+	}
+	for path, p := range s.groups {
+		if !touched[path] {
+			out.groups[path] = p
+		}
+	}
+	return out
 }
 
 func (s *Server) buildProto() ([]byte, error) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"time"
 
@@ -41,8 +42,12 @@ type Set struct {
 	store      *store.Store
 	compaction time.Duration
 	log        *zap.Logger
-	all        []*Registry
-	by         map[schema.GroupResource]*Registry
+	seal       func(gr schema.GroupResource) store.Transformer
+	chain      admission.Chain
+
+	mu  sync.RWMutex
+	all []*Registry
+	by  map[schema.GroupResource]*Registry
 }
 
 // NewSet makes a registry for every kind that is stored. Nothing runs yet.
@@ -56,17 +61,13 @@ func NewSet(o Options) *Set {
 	s := &Set{
 		feed:  cache.NewFeed(o.Store, cache.Options{MemoBytes: o.MemoBytes, Log: o.Log}),
 		store: o.Store, compaction: o.Compaction, log: o.Log,
-		by: map[schema.GroupResource]*Registry{},
+		by: map[schema.GroupResource]*Registry{}, seal: o.Transformer,
 	}
 	for _, kind := range o.Kinds {
 		if kind.Review != nil {
 			continue // a question: never stored
 		}
-		var t store.Transformer
-		if o.Transformer != nil {
-			t = o.Transformer(kind.GroupResource())
-		}
-		r := New(kind, o.Store, s.feed.Add(kind, t), nil, Hooks{})
+		r := New(kind, o.Store, s.feed.Add(kind, s.transformer(kind.GroupResource())), nil, Hooks{})
 		s.all = append(s.all, r)
 		s.by[r.gr] = r
 	}
@@ -81,7 +82,53 @@ func NewSet(o Options) *Set {
 	for _, r := range s.all {
 		r.admission, r.hooks = chain, hooks[r.gr]
 	}
+	s.chain = chain
 	return s
+}
+
+func (s *Set) transformer(gr schema.GroupResource) store.Transformer {
+	if s.seal == nil {
+		return nil
+	}
+	return s.seal(gr)
+}
+
+// Attach makes the registry of a kind that is declared while the server runs, on a feed that runs (nil: the set's own),
+// and returns when its objects are there. For does not find it until Name says so.
+func (s *Set) Attach(ctx context.Context, kind *resource.Kind, feed *cache.Feed) (*Registry, error) {
+	if feed == nil {
+		feed = s.feed
+	}
+	c := feed.Add(kind, s.transformer(kind.GroupResource()))
+	if err := c.Filled(ctx); err != nil {
+		feed.Remove(c)
+		return nil, fmt.Errorf("read the stored %s: %w", kind.GroupResource(), err)
+	}
+	return New(kind, s.store, c, s.chain, Hooks{}), nil
+}
+
+// Detach ends a registry that was attached, and its watches.
+func (s *Set) Detach(r *Registry) { r.cache.Feed().Remove(r.cache) }
+
+// Feed makes a feed for kinds below a storage key. Its Run is the caller's to call.
+func (s *Set) Feed(within string) *cache.Feed {
+	return cache.NewFeed(s.store, cache.Options{Within: within, Log: s.log})
+}
+
+// Name lets For and All find attached registries, and them alone beside those of the beginning.
+func (s *Set) Name(attached []*Registry) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	all := slices.DeleteFunc(slices.Clone(s.all), func(r *Registry) bool { return r.kind.Form != nil })
+	by := map[schema.GroupResource]*Registry{}
+	for _, r := range all {
+		by[r.gr] = r
+	}
+	for _, r := range attached {
+		all = append(all, r)
+		by[r.gr] = r
+	}
+	s.all, s.by = all, by
 }
 
 // Run feeds the caches, and drops old revisions from etcd, until ctx ends; then all watches end.
@@ -119,12 +166,19 @@ func (s *Set) Ready(ctx context.Context) error {
 func (s *Set) Metrics() prometheus.Collector { return s.feed }
 
 // For finds a kind's registry, nil when there is none.
-func (s *Set) For(gr schema.GroupResource) *Registry { return s.by[gr] }
+func (s *Set) For(gr schema.GroupResource) *Registry {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.by[gr]
+}
 
 // All yields the registries in the order of the kinds.
 func (s *Set) All() iter.Seq[*Registry] {
 	return func(yield func(*Registry) bool) {
-		for _, r := range s.all {
+		s.mu.RLock()
+		all := s.all
+		s.mu.RUnlock()
+		for _, r := range all {
 			if !yield(r) {
 				return
 			}

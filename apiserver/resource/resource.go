@@ -221,6 +221,37 @@ type Kind struct {
 	Subresources             []Subresource
 	Versions                 []Version
 	Review                   func(ctx context.Context, obj Object, judge Judge) error // nil: stored like any other
+
+	// Form says how objects are read and stored whose Go type does not say which fields there are; nil: the Go type
+	// says it, and they are stored as protobuf.
+	Form *Form
+}
+
+// Form is how objects of a kind without a Go type of its own are read and stored.
+type Form struct {
+	// Read decodes JSON from a client. Fields that the kind does not know, and those that are there twice, are dropped
+	// and returned.
+	Read func(json []byte) (obj Object, unknown []error, err error)
+	// Marshal and Unmarshal are the stored form.
+	Marshal   func(obj Object) ([]byte, error)
+	Unmarshal func(ctx context.Context, plain []byte) (Object, error)
+	// Stored is the version of the stored form.
+	Stored schema.GroupVersionKind
+	// Convert turns an object into another version of its kind. The result may share parts with it.
+	Convert func(obj Object, version string) (Object, error)
+	// Schema describes the fields as a JSON schema of OpenAPI v3 or v2; an object may also have others if Loose.
+	Schema func(v2 bool) map[string]any
+	Loose  bool
+	// Deprecated is a sentence for the Warning header; empty: the version is current.
+	Deprecated string
+}
+
+// StoredGVK is the group, version and kind that the stored bytes say.
+func (k *Kind) StoredGVK() schema.GroupVersionKind {
+	if k.Form != nil {
+		return k.Form.Stored
+	}
+	return k.GVK()
 }
 
 // TableColumn is a Column with its type erased.

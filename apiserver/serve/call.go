@@ -55,7 +55,7 @@ var verbs = map[string]handler{
 // resource serves every request for a resource: it finds the endpoint and the verb, and writes what comes back.
 func (s *Server) resource(w http.ResponseWriter, r *http.Request) {
 	info := request.From(r.Context())
-	e := s.endpoints[gvr(info)]
+	e := s.endpoint(gvr(info))
 	if e == nil || info.Verb == "proxy" {
 		notFound(w, r)
 		return
@@ -91,11 +91,14 @@ func (c *call) serve() (*reply, error) {
 	}
 	// The answer to a review is no object that lies anywhere: it has no table and no metadata to show.
 	var err error
-	if c.media, err = negotiate(c.r, c.kind.Review == nil); err != nil {
+	if c.media, err = negotiate(c.r, c.kind.Review == nil, c.kind.Form == nil); err != nil {
 		return nil, err
 	}
 	if v := c.version; v != nil && v.Deprecated != "" {
 		request.Warn(c.r.Context(), v.Deprecated)
+	}
+	if f := c.kind.Form; f != nil && f.Deprecated != "" {
+		request.Warn(c.r.Context(), f.Deprecated)
 	}
 	if c.info.Subresource != "" {
 		return c.subresource()

@@ -8,10 +8,12 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer/json"
 	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
+	"sigs.k8s.io/yaml"
 
 	"hardway/apiserver/request"
 )
@@ -63,6 +65,9 @@ func (c *call) decode(into runtime.Object, want schema.GroupVersionKind, validat
 
 func (c *call) decodeBytes(enc encoding, data []byte, into runtime.Object, want schema.GroupVersionKind, validation string) error {
 	validation = directive(validation)
+	if _, ok := into.(*unstructured.Unstructured); ok {
+		return c.decodeForm(enc, data, into, want, validation)
+	}
 	obj, got, err := c.s.decoders.of(enc, validation != metav1.FieldValidationIgnore).Decode(data, &want, into)
 	if err != nil {
 		unknown, ok := runtime.AsStrictDecodingError(err)
@@ -84,6 +89,46 @@ func (c *call) decodeBytes(enc encoding, data []byte, into runtime.Object, want 
 	if obj != into {
 		reflect.ValueOf(into).Elem().Set(reflect.ValueOf(obj).Elem())
 	}
+	return nil
+}
+
+// decodeForm does the same for a kind that reads its objects itself.
+func (c *call) decodeForm(enc encoding, data []byte, into runtime.Object, want schema.GroupVersionKind, validation string) error {
+	var twice error
+	switch enc {
+	case inProtobuf:
+		return unsupported(mediaJSON, mediaYAML)
+	case inYAML:
+		text, err := yaml.YAMLToJSON(data)
+		if err != nil {
+			return undecodable(err, want, nil, data)
+		}
+		if validation != metav1.FieldValidationIgnore {
+			_, twice = yaml.YAMLToJSONStrict(data)
+		}
+		data = text
+	}
+	obj, unknown, err := c.kind.Form.Read(data)
+	if err != nil {
+		return undecodable(err, want, nil, data)
+	}
+	if twice != nil {
+		unknown = append([]error{twice}, unknown...)
+	}
+	got := obj.GetObjectKind().GroupVersionKind()
+	if got.GroupVersion() != want.GroupVersion() {
+		return apierrors.NewBadRequest(fmt.Sprintf("the API version in the data (%s) does not match the expected API version (%s)", got.GroupVersion(), want.GroupVersion()))
+	}
+	if got.Kind != want.Kind {
+		return apierrors.NewBadRequest(fmt.Sprintf("%s in version %q cannot be handled as a %s: the kind in the data does not match the kind of the URL", got.Kind, got.Version, want.Kind))
+	}
+	if len(unknown) > 0 && validation == metav1.FieldValidationStrict {
+		return undecodable(runtime.NewStrictDecodingError(unknown), want, &got, data)
+	}
+	if validation == metav1.FieldValidationWarn {
+		c.warnUnknown(unknown)
+	}
+	reflect.ValueOf(into).Elem().Set(reflect.ValueOf(obj).Elem())
 	return nil
 }
 

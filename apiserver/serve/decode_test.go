@@ -57,7 +57,7 @@ func FuzzNegotiate(f *testing.F) {
 		r := httptest.NewRequestWithContext(t.Context(), http.MethodGet, "/", nil)
 		r.Header.Set("Accept", accept)
 		r.URL.RawQuery = query
-		m, err := negotiate(r, true)
+		m, err := negotiate(r, true, true)
 		if err == nil && (m.shape == asTable && m.encoding == inProtobuf) {
 			t.Error("no table is written in protobuf")
 		}

@@ -16,7 +16,7 @@ func (s *Server) coreVersions(w http.ResponseWriter, r *http.Request) error {
 	if done, err := s.aggregated(w, r, true); done {
 		return err
 	}
-	return s.sendOther(w, r, s.discovery.Versions())
+	return s.sendOther(w, r, s.live.Load().discovery.Versions())
 }
 
 // groups answers /apis.
@@ -24,12 +24,12 @@ func (s *Server) groups(w http.ResponseWriter, r *http.Request) error {
 	if done, err := s.aggregated(w, r, false); done {
 		return err
 	}
-	return s.sendOther(w, r, s.discovery.Groups())
+	return s.sendOther(w, r, s.live.Load().discovery.Groups())
 }
 
 // group answers /apis/<group>.
 func (s *Server) group(w http.ResponseWriter, r *http.Request) error {
-	g := s.discovery.Group(mux.Vars(r)["group"])
+	g := s.live.Load().discovery.Group(mux.Vars(r)["group"])
 	if g == nil {
 		notFound(w, r)
 		return nil
@@ -40,7 +40,7 @@ func (s *Server) group(w http.ResponseWriter, r *http.Request) error {
 // resources answers /api/v1 and /apis/<group>/<version>.
 func (s *Server) resources(w http.ResponseWriter, r *http.Request) error {
 	vars := mux.Vars(r)
-	list := s.discovery.Resources(schema.GroupVersion{Group: vars["group"], Version: vars["version"]})
+	list := s.live.Load().discovery.Resources(schema.GroupVersion{Group: vars["group"], Version: vars["version"]})
 	if list == nil {
 		notFound(w, r)
 		return nil
@@ -64,7 +64,7 @@ func (s *Server) aggregated(w http.ResponseWriter, r *http.Request, core bool) (
 	if version == "" {
 		return false, nil
 	}
-	doc, err := s.discovery.Aggregated(core, version)
+	doc, err := s.live.Load().discovery.Aggregated(core, version)
 	if err != nil {
 		return true, err
 	}
@@ -82,7 +82,7 @@ func (s *Server) aggregated(w http.ResponseWriter, r *http.Request, core bool) (
 
 // sendOther writes an object that belongs to no endpoint.
 func (s *Server) sendOther(w http.ResponseWriter, r *http.Request, obj runtime.Object) error {
-	m, err := negotiate(r, false)
+	m, err := negotiate(r, false, true)
 	if err != nil {
 		return err
 	}

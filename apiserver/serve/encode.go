@@ -7,6 +7,7 @@ import (
 	"fmt"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
@@ -82,6 +83,11 @@ func partial(obj metav1.Object, version string) *metav1.PartialObjectMetadata {
 	case metav1.ObjectMetaAccessor:
 		if om, ok := o.GetObjectMeta().(*metav1.ObjectMeta); ok {
 			out.ObjectMeta = *om
+		}
+	case *unstructured.Unstructured:
+		if content, ok := o.Object["metadata"].(map[string]any); ok {
+			// What cannot be read as metadata was refused or repaired when it came in.
+			_ = runtime.DefaultUnstructuredConverter.FromUnstructured(content, &out.ObjectMeta)
 		}
 	}
 	return out

@@ -22,6 +22,7 @@ type endpoint struct {
 	gvk     schema.GroupVersionKind
 	list    string // the list's kind
 	types   *apply.Types
+	sealed  bool // no new objects: what declares the kind is being deleted
 
 	mu       sync.Mutex
 	managers map[string]*apply.Manager // guarded by mu; by subresource
@@ -132,4 +133,6 @@ func (e *endpoint) plural() string {
 }
 
 // can says whether the kind allows a verb.
-func (e *endpoint) can(verb string) bool { return slices.Contains(e.kind.Verbs, verb) }
+func (e *endpoint) can(verb string) bool {
+	return slices.Contains(e.kind.Verbs, verb) && (verb != "create" || !e.sealed)
+}

@@ -67,19 +67,21 @@ func unsupported(accepted ...string) error {
 	}}
 }
 
-// negotiate reads the Accept header. Resources may be shown as tables and bare metadata, other answers may not.
-func negotiate(r *http.Request, shapes bool) (media, error) {
+// negotiate reads the Accept header. Resources may be shown as tables and bare metadata, other answers may not. Without
+// binary the whole object has no protobuf form, though its metadata have.
+func negotiate(r *http.Request, shapes, binary bool) (media, error) {
 	m := media{pretty: wantsPretty(r)}
 	header := r.Header.Get("Accept")
-	switch header {
-	case "", "*/*", mediaJSON:
+	switch {
+	case header == "", header == "*/*", header == mediaJSON:
 		return m, nil
-	case mediaProtobuf:
+	case header == mediaProtobuf && binary:
 		m.encoding = inProtobuf
 		return m, nil
 	}
 	for _, clause := range goautoneg.ParseAccept(header) {
-		if got, ok := acceptClause(clause, shapes); ok {
+		got, ok := acceptClause(clause, shapes)
+		if ok && (binary || got.encoding != inProtobuf || got.shape == asPartial || got.shape == asPartialList) {
 			got.pretty = got.pretty || m.pretty
 			return got, nil
 		}

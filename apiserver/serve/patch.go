@@ -8,6 +8,7 @@ import (
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/types"
 
 	"hardway/apiserver/apply"
@@ -77,9 +78,14 @@ func (c *call) change(sub string, by func(resource.Object) (resource.Object, err
 
 // readPatch reads the patch and its options.
 func (c *call) readPatch() (apply.Patch, *metav1.PatchOptions, error) {
+	accepted := apply.Accepted
+	if c.kind.Form != nil && c.sub == nil {
+		// Strategic merging needs a Go type.
+		accepted = slices.DeleteFunc(slices.Clone(accepted), func(t string) bool { return t == string(types.StrategicMergePatchType) })
+	}
 	name, _, err := mime.ParseMediaType(c.r.Header.Get("Content-Type"))
-	if err != nil || !slices.Contains(apply.Accepted, name) {
-		return apply.Patch{}, nil, unsupported(apply.Accepted...)
+	if err != nil || !slices.Contains(accepted, name) {
+		return apply.Patch{}, nil, unsupported(accepted...)
 	}
 	p := apply.Patch{Type: types.PatchType(name)}
 	opts, err := patchOptions(c.query, p.Type)
@@ -101,7 +107,11 @@ func (c *call) patched(p apply.Patch, current resource.Object, m *apply.Manager,
 		return nil, err
 	}
 	into := c.empty()
-	unknown, err := p.To(shown, into)
+	var read func([]byte) (runtime.Object, []error, error)
+	if f := c.kind.Form; f != nil {
+		read = func(text []byte) (runtime.Object, []error, error) { return f.Read(text) }
+	}
+	unknown, err := p.To(shown, into, read)
 	if err != nil {
 		return nil, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"github.com/gorilla/mux"
@@ -54,11 +55,10 @@ type Options struct {
 // Server answers HTTP requests that have passed the filters.
 type Server struct {
 	endpoints map[schema.GroupVersionResource]*endpoint
+	live      atomic.Pointer[live]
 	decoders  *decoders
 	connect   map[string]Connect
 	minWatch  time.Duration
-	discovery *discovery.Discovery
-	openapi   *openapi.Server
 	version   version.Info
 	judge     resource.Judge
 	ending    context.Context
@@ -77,9 +77,9 @@ func New(o Options) (*Server, http.Handler) {
 	s := &Server{
 		endpoints: endpoints(o.Kinds, o.Registries, apply.NewTypes(o.Kinds)),
 		decoders:  newDecoders(o.Scheme),
-		connect:   o.Connect, minWatch: o.MinWatch, discovery: o.Discovery, openapi: o.OpenAPI, version: o.Version,
-		judge: o.Judge, ending: o.Ending, metrics: o.Metrics, log: o.Log,
+		connect:   o.Connect, minWatch: o.MinWatch, version: o.Version, judge: o.Judge, ending: o.Ending, metrics: o.Metrics, log: o.Log,
 	}
+	s.live.Store(&live{discovery: o.Discovery, openapi: o.OpenAPI})
 	return s, s.routes(o)
 }
 
@@ -109,8 +109,8 @@ func (s *Server) routes(o Options) http.Handler {
 	read("/apis/{group}/", s.group)
 	read("/apis/{group}/{version}", s.resources)
 	read("/apis/{group}/{version}/", s.resources)
-	read("/openapi/v2", s.openapi.V2)
-	read("/openapi/v3", s.openapi.V3Root)
+	read("/openapi/v2", func(w http.ResponseWriter, r *http.Request) error { return s.live.Load().openapi.V2(w, r) })
+	read("/openapi/v3", func(w http.ResponseWriter, r *http.Request) error { return s.live.Load().openapi.V3Root(w, r) })
 	read("/openapi/v3/{path:.*}", s.openAPIv3)
 	read("/version", s.versions)
 	read("/version/", s.versions)
@@ -151,7 +151,7 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 
 // Known says whether a resource, with its subresource if one is given, is served.
 func (s *Server) Known(group, version, plural, sub string) bool {
-	e := s.endpoints[schema.GroupVersionResource{Group: group, Version: version, Resource: plural}]
+	e := s.endpoint(schema.GroupVersionResource{Group: group, Version: version, Resource: plural})
 	switch {
 	case e == nil:
 		return false
@@ -176,7 +176,7 @@ func notFound(w http.ResponseWriter, r *http.Request) {
 // root lists the paths one can begin at.
 func (s *Server) root(w http.ResponseWriter, r *http.Request) error {
 	paths := []string{"/api", "/api/v1", "/apis"}
-	for _, g := range s.discovery.Groups().Groups {
+	for _, g := range s.live.Load().discovery.Groups().Groups {
 		paths = append(paths, "/apis/"+g.Name)
 		for _, v := range g.Versions {
 			paths = append(paths, "/apis/"+v.GroupVersion)
@@ -191,7 +191,7 @@ func (s *Server) versions(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (s *Server) openAPIv3(w http.ResponseWriter, r *http.Request) error {
-	found, err := s.openapi.V3(w, r, strings.TrimSuffix(mux.Vars(r)["path"], "/"))
+	found, err := s.live.Load().openapi.V3(w, r, strings.TrimSuffix(mux.Vars(r)["path"], "/"))
 	if err == nil && !found {
 		notFound(w, r)
 	}

@@ -54,7 +54,7 @@ func Fail(w http.ResponseWriter, r *http.Request, err error) {
 		w.Header().Set("Retry-After", strconv.Itoa(int(d.RetryAfterSeconds)))
 	}
 	w.Header().Set("X-Content-Type-Options", "nosniff")
-	m, negotiated := negotiate(r, false)
+	m, negotiated := negotiate(r, false, true)
 	if negotiated != nil {
 		// A client that asked for a table can read JSON.
 		m = media{}

@@ -218,7 +218,7 @@ func (c *call) patchSub() (*reply, error) {
 	}
 	return c.writeSub(asUpdate(opts), func(shown runtime.Object) (runtime.Object, error) {
 		into := c.sub.New()
-		unknown, err := p.To(shown, into)
+		unknown, err := p.To(shown, into, nil)
 		if err != nil {
 			return nil, err
 		}

@@ -19,6 +19,7 @@ import (
 	"hardway/apiserver/apply"
 	"hardway/apiserver/audit"
 	"hardway/apiserver/config"
+	"hardway/apiserver/crd"
 	"hardway/apiserver/discovery"
 	"hardway/apiserver/encryption"
 	"hardway/apiserver/filter"
@@ -98,6 +99,8 @@ type server struct {
 	port       int
 
 	set       *registry.Set
+	documents *openapi.Server
+	custom    *crd.Engine
 	allocator *allocate.Allocator
 	proxy     *proxy.Proxy
 	bootstrap *bootstrap.Bootstrap
@@ -132,10 +135,11 @@ func (s *server) build(ctx context.Context) (http.Handler, error) {
 	if err != nil {
 		return nil, err
 	}
+	s.documents = openapi.New(all)
 	handlers, routes := serve.New(serve.Options{
 		Kinds: all, Scheme: kinds.Scheme(), Registries: s.set,
-		Discovery: discovery.New(all, net.JoinHostPort(s.ip.String(), fmt.Sprint(s.port))),
-		OpenAPI:   openapi.New(all),
+		Discovery: discovery.New(all, s.reachedAt()),
+		OpenAPI:   s.documents,
 		Connect:   connect,
 		Version:   versionInfo(),
 		Health:    s.health, Debug: s.debug(),
@@ -146,6 +150,7 @@ func (s *server) build(ctx context.Context) (http.Handler, error) {
 		Metrics:  serve.NewMetrics(s.reg),
 		Log:      s.log,
 	})
+	s.custom = s.customKinds(handlers, all)
 	return filter.New(filter.Options{
 		Audit: s.auditor,
 		Log:   s.log, Metrics: filter.NewMetrics(s.reg, handlers.Known), Authorizer: s.access.authorizer, Authenticate: s.access.authenticator.Authenticate, Fail: serve.Fail,
@@ -199,6 +204,7 @@ func (s *server) run(ctx context.Context, srv *http.Server, l net.Listener, star
 	})
 	g.Add("caches", s.set.Run)
 	g.Add("bootstrap", s.bootstrap.Run)
+	g.Add("custom kinds", s.custom.Run)
 	g.Add("access", s.follow)
 	g.Add("files", s.reloadFiles)
 	if s.encryption != nil {

@@ -94,7 +94,7 @@ func NewCodec(kind *resource.Kind, t Transformer) *Codec {
 // The object is changed for a moment and must be the caller's own.
 func (c *Codec) Encode(obj resource.Object) ([]byte, error) {
 	m, ok := obj.(message)
-	if !ok {
+	if !ok && c.kind.Form == nil {
 		return nil, fmt.Errorf("encode %s %s: the type has no protobuf form", c.kind.Names.Kind, obj.GetName())
 	}
 	version, link := obj.GetResourceVersion(), obj.GetSelfLink()
@@ -102,6 +102,13 @@ func (c *Codec) Encode(obj resource.Object) ([]byte, error) {
 	obj.SetSelfLink("")
 	defer func() { obj.SetResourceVersion(version); obj.SetSelfLink(link) }()
 
+	if c.kind.Form != nil {
+		out, err := c.kind.Form.Marshal(obj)
+		if err != nil {
+			return nil, fmt.Errorf("encode %s %s: %w", c.kind.Names.Kind, obj.GetName(), err)
+		}
+		return out, nil
+	}
 	size := m.Size()
 	out := make([]byte, 0, len(c.head)+1+protowire.SizeBytes(size)+len(envelopeEnd))
 	out = append(out, c.head...)
@@ -125,8 +132,8 @@ type Decoded struct {
 
 // Decode reads plain bytes that were written at a revision: the protobuf envelope or JSON, in the storage version or
 // another one that the kind serves.
-func (c *Codec) Decode(plain []byte, rev int64) (Decoded, error) {
-	out, err := c.decode(plain)
+func (c *Codec) Decode(ctx context.Context, plain []byte, rev int64) (Decoded, error) {
+	out, err := c.decode(ctx, plain)
 	if err != nil {
 		return Decoded{}, fmt.Errorf("decode stored %s: %w", c.kind.Names.Kind, err)
 	}
@@ -139,7 +146,11 @@ func (c *Codec) Decode(plain []byte, rev int64) (Decoded, error) {
 	return out, nil
 }
 
-func (c *Codec) decode(plain []byte) (Decoded, error) {
+func (c *Codec) decode(ctx context.Context, plain []byte) (Decoded, error) {
+	if c.kind.Form != nil {
+		obj, err := c.kind.Form.Unmarshal(ctx, plain)
+		return Decoded{Object: obj}, err
+	}
 	if !bytes.HasPrefix(plain, magic) {
 		return c.decodeJSON(plain)
 	}

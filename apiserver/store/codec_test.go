@@ -74,7 +74,7 @@ func TestSplicedBytesAreTheEncodedObject(t *testing.T) {
 	bare.ObjectMeta = metav1.ObjectMeta{Name: "x"}
 	for name, p := range map[string]*corev1.Pod{"full": pod(), "bare": bare} {
 		for _, rev := range []int64{1, 99, 1234567890123} {
-			d, err := c.Decode(upstream(t, p), rev)
+			d, err := c.Decode(t.Context(), upstream(t, p), rev)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -117,7 +117,7 @@ func TestDecode(t *testing.T) {
 		{"empty", nil, "", false},
 	} {
 		t.Run(row.name, func(t *testing.T) {
-			d, err := NewCodec(podKind, nil).Decode(row.stored, 5)
+			d, err := NewCodec(podKind, nil).Decode(t.Context(), row.stored, 5)
 			if row.policy == "" {
 				if err == nil {
 					t.Fatalf("no error, but %v", d.Object)
@@ -144,7 +144,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(plain)
 	f.Add([]byte(`{"apiVersion":"v1","kind":"Pod"}`))
 	f.Fuzz(func(t *testing.T, plain []byte) {
-		d, err := c.Decode(plain, 9)
+		d, err := c.Decode(t.Context(), plain, 9)
 		if err != nil || d.Body == nil {
 			return
 		}
@@ -159,7 +159,7 @@ func BenchmarkDecode(b *testing.B) {
 	c := NewCodec(podKind, nil)
 	plain, _ := c.Encode(pod())
 	for b.Loop() {
-		if _, err := c.Decode(plain, 9); err != nil {
+		if _, err := c.Decode(b.Context(), plain, 9); err != nil {
 			b.Fatal(err)
 		}
 	}

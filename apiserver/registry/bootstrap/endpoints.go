@@ -39,7 +39,7 @@ func (o Options) renew(ctx context.Context) error {
 	mine := &corev1.Endpoints{Subsets: []corev1.EndpointSubset{{Addresses: []corev1.EndpointAddress{{IP: o.Advertise.String()}}}}}
 	kv, _, err := o.Store.Get(ctx, o.entryKey())
 	if err == nil {
-		if was, err := codec.Decode(kv.Value, kv.Rev); err == nil {
+		if was, err := codec.Decode(ctx, kv.Value, kv.Rev); err == nil {
 			mine.Generation = was.Object.GetGeneration() + 1
 		}
 	}
@@ -84,7 +84,7 @@ func (o Options) addresses(ctx context.Context) ([]string, error) {
 	codec := store.NewCodec(entry, nil)
 	var out []string
 	for _, kv := range page.KVs {
-		d, err := codec.Decode(kv.Value, kv.Rev)
+		d, err := codec.Decode(ctx, kv.Value, kv.Rev)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", kv.Key, err)
 		}
