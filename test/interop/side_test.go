@@ -69,8 +69,12 @@ func newLab(t *testing.T) *lab {
 		"ca.pem": ca.PEM, "server.pem": leaf.CertPEM, "server-key.pem": leaf.KeyPEM,
 		"sa-key.pem": pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private}),
 		"sa.pem":     pem.EncodeToMemory(&pem.Block{Type: "PUBLIC KEY", Bytes: public}),
-		"encryption.yaml": []byte(`{kind: EncryptionConfiguration, apiVersion: apiserver.config.k8s.io/v1, resources: [{resources: [secrets],
- providers: [{aescbc: {keys: [{name: key1, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}}, {identity: {}}]}]}`),
+		"encryption.yaml": []byte(`kind: EncryptionConfiguration
+apiVersion: apiserver.config.k8s.io/v1
+resources:
+- resources: [secrets]
+  providers: [{aescbc: {keys: [{name: key1, secret: MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=}]}}, {identity: {}}]
+`),
 	} {
 		if err := os.WriteFile(l.file(name), data, 0o600); err != nil {
 			t.Fatal(err)
