@@ -41,6 +41,9 @@ type Binder struct {
 	fresh  time.Duration // how old a decision may be when it is sent; 0: any age
 	slots  chan struct{}
 	flying sync.WaitGroup
+
+	// Observe is told how long the extension points after the decision took; nil: nobody wants to know.
+	Observe func(point, profile string, began time.Time, err error)
 }
 
 // New makes a Binder. Decisions older than fresh are not carried out, if fresh is not 0.
@@ -84,7 +87,7 @@ func (b *Binder) Bind(ctx context.Context, t Task, done func(error)) {
 		b.flying.Go(func() {
 			err := error(ErrStale)
 			if b.timely(t.Decided) {
-				err = t.prepare(ctx)
+				err = b.prepare(ctx, &t)
 			}
 			if err == nil && ctx.Err() != nil {
 				err = ErrStale // the lead was lost meanwhile
@@ -106,7 +109,9 @@ func (b *Binder) bind(ctx context.Context, t Task, done func(error)) {
 	started := b.do(ctx, func(ctx context.Context) {
 		err := error(ErrStale)
 		if b.timely(t.Decided) {
+			began := time.Now()
 			err = t.Profile.Bind.Bind(ctx, t.Pod, t.Node)
+			b.observe("Bind", &t, began, err)
 		}
 		if err == nil {
 			for _, p := range t.Profile.PostBind {
@@ -144,12 +149,36 @@ func (t *Task) waits() bool {
 	return false
 }
 
-func (t *Task) prepare(ctx context.Context) error {
+func (b *Binder) observe(point string, t *Task, began time.Time, err error) {
+	if b.Observe != nil {
+		b.Observe(point, t.Profile.Scheduler, began, err)
+	}
+}
+
+func (b *Binder) prepare(ctx context.Context, t *Task) error {
+	if len(t.Profile.Permit) > 0 {
+		began := time.Now()
+		err := t.permit(ctx)
+		if b.observe("Permit", t, began, err); err != nil {
+			return err
+		}
+	}
+	began := time.Now()
+	err := t.preBind(ctx)
+	b.observe("PreBind", t, began, err)
+	return err
+}
+
+func (t *Task) permit(ctx context.Context) error {
 	for _, p := range t.Profile.Permit {
 		if err := p.Permit(ctx, t.Pod, t.Node); err != nil {
 			return fmt.Errorf("%s: %w", p.Name(), err)
 		}
 	}
+	return nil
+}
+
+func (t *Task) preBind(ctx context.Context) error {
 	for _, p := range t.Profile.PreBind {
 		state := t.State(p.Name())
 		if state == nil || !p.Waits(state) {

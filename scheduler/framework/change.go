@@ -27,6 +27,11 @@ const (
 	DevicesChanged // a device claim, class or slice
 )
 
+// String is the kind as metrics name it, upstream's words where it has them.
+func (k ChangeKind) String() string {
+	return [...]string{"NodeAdd", "NodeUpdate", "AssignedPodAdd", "AssignedPodUpdate", "AssignedPodDelete", "StorageUpdate", "ResourceClaimUpdate"}[k]
+}
+
 // ChangeKinds is a set of them.
 type ChangeKinds uint
 

@@ -40,8 +40,10 @@ func TestChurn(t *testing.T) {
 	record := follow(ctx, t, api)
 	storm := &storm{t: t, api: api, random: rand.New(rand.NewPCG(1, uint64(time.Now().Unix()))), pods: record}
 	var wg sync.WaitGroup
+	ports := [2]int{freePort(t), freePort(t)}
+	kill := startSchedulerAt(t, env, ports[0])
 	deadline := time.Now().Add(*churn)
-	wg.Go(func() { restarts(t, env, deadline) })
+	wg.Go(func() { restarts(t, env, ports, kill, deadline) })
 	for n := 0; time.Now().Before(deadline) && !t.Failed(); n++ {
 		storm.step(n)
 	}
@@ -72,10 +74,8 @@ func freePort(t *testing.T) int {
 
 // restarts kills the scheduler and starts it anew, each time in another way: the same again, one more before the old one ends, and a pause
 // between the two.
-func restarts(t *testing.T, env *testenv.Env, deadline time.Time) {
+func restarts(t *testing.T, env *testenv.Env, ports [2]int, kill func(), deadline time.Time) {
 	every := min(20*time.Second, *churn/5)
-	ports := [2]int{freePort(t), freePort(t)}
-	kill := startSchedulerAt(t, env, ports[0])
 	for n := 1; time.Now().Before(deadline); n++ {
 		select {
 		case <-t.Context().Done():
@@ -191,7 +191,9 @@ func follow(ctx context.Context, t *testing.T, api *client.API) *recording {
 			for e := range w.ResultChan() {
 				p, is := e.Object.(*corev1.Pod)
 				if !is {
-					t.Errorf("the watch said %v", e.Object)
+					if ctx.Err() == nil {
+						t.Errorf("the watch said %v", e.Object)
+					}
 					return
 				}
 				version = p.ResourceVersion

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -22,6 +23,12 @@ import (
 )
 
 const patience = 30 * time.Second
+
+// built guards binary, which is built once: asking whether it is up to date takes longer than some tests.
+var (
+	built  sync.Once
+	binary string
+)
 
 // startScheduler runs the binary; kill ends it as a power cut would.
 func startScheduler(t *testing.T, env *testenv.Env) (kill func()) {
@@ -44,7 +51,8 @@ func startSchedulerAt(t *testing.T, env *testenv.Env, port int, flags ...string)
 		t.Fatal(err)
 	}
 	flags = append([]string{"--kubeconfig=" + file, "--bind-address=127.0.0.1", fmt.Sprint("--secure-port=", port)}, flags...)
-	cmd := exec.Command(testenv.Build(t, "scheduler"), flags...)
+	built.Do(func() { binary = testenv.Build(t, "scheduler") })
+	cmd := exec.Command(binary, flags...)
 	cmd.Stderr = os.Stderr
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
@@ -78,6 +86,12 @@ func makeNode(t *testing.T, api *client.API, name, cpu string) {
 	made, err := client.Nodes.Create(t.Context(), api, n)
 	if err != nil {
 		t.Fatal(err)
+	}
+	if len(made.Spec.Taints) > 0 { // of a node that is new, which a controller takes away
+		made.Spec.Taints = nil
+		if made, err = client.Nodes.Update(t.Context(), api, made); err != nil {
+			t.Fatal(err)
+		}
 	}
 	made.Status = n.Status
 	if _, err := client.Nodes.Update(t.Context(), api, made, "status"); err != nil {
@@ -201,4 +215,75 @@ func TestMakesRoom(t *testing.T) {
 		t.Fatal(err)
 	}
 	await(t, api, "critical", "bound", bound)
+}
+
+// TestShards runs two active schedulers, each with nodes and pods of its own, as docs/scaling.md describes.
+func TestShards(t *testing.T) {
+	env, api := start(t)
+	for _, shard := range []string{"a", "b"} {
+		for i := range 2 {
+			name := fmt.Sprint(shard, i)
+			makeNode(t, api, name, "4")
+			n, err := client.Nodes.Get(t.Context(), api, "", name)
+			if err != nil {
+				t.Fatal(err)
+			}
+			n.Labels = map[string]string{"scheduling.example.com/shard": shard}
+			if _, err := client.Nodes.Update(t.Context(), api, n); err != nil {
+				t.Fatal(err)
+			}
+		}
+		file := filepath.Join(t.TempDir(), "config.yaml")
+		text := strings.ReplaceAll(`apiVersion: kubescheduler.config.k8s.io/v1
+kind: KubeSchedulerConfiguration
+leaderElection: {leaderElect: true, resourceName: scheduler-X}
+profiles:
+- schedulerName: shard-X
+  pluginConfig:
+  - name: NodeAffinity
+    args:
+      kind: NodeAffinityArgs
+      addedAffinity:
+        requiredDuringSchedulingIgnoredDuringExecution:
+          nodeSelectorTerms: [{matchExpressions: [{key: scheduling.example.com/shard, operator: In, values: [X]}]}]
+`, "X", shard)
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		startSchedulerAt(t, env, 0, "--config="+file)
+	}
+	for i := range 16 {
+		p := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("p", i)}}
+		p.Spec.SchedulerName = []string{"shard-a", "shard-b"}[i%2]
+		p.Spec.Containers = []corev1.Container{{Name: "c", Image: "i", Resources: corev1.ResourceRequirements{
+			Requests: corev1.ResourceList{corev1.ResourceCPU: resource.MustParse("1")},
+		}}}
+		if _, err := client.Pods.Create(t.Context(), api, p); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i := range 16 {
+		p := await(t, api, fmt.Sprint("p", i), "bound", bound)
+		if want := p.Spec.SchedulerName[len("shard-"):]; !strings.HasPrefix(p.Spec.NodeName, want) {
+			t.Errorf("pod of shard %s is on %s", want, p.Spec.NodeName)
+		}
+	}
+}
+
+// TestAPIServerAway takes the API server away and brings it back with the scheduler running: what was placed stays counted, and what comes
+// later is placed.
+func TestAPIServerAway(t *testing.T) {
+	env, api := start(t)
+	makeNode(t, api, "only", "2")
+	startScheduler(t, env)
+	makePod(t, api, "before", "1500m")
+	await(t, api, "before", "bound", bound)
+	port := env.Address
+	env.Kill()
+	env.Relaunch(port)
+	api = env.API()
+	makePod(t, api, "large", "1")
+	await(t, api, "large", "refused", func(p *corev1.Pod) bool { return condition(p) != "" })
+	makePod(t, api, "small", "500m")
+	await(t, api, "small", "bound", bound)
 }

@@ -31,6 +31,9 @@ type Options struct {
 	MaxWait        time.Duration // of an unschedulable pod that nothing woke; default 5 min
 }
 
+// Arrival is where a pod came to, and what brought it there, under upstream's names of both.
+type Arrival struct{ Queue, Event string }
+
 // Queue is the pods that wait. Make it with New.
 type Queue struct {
 	profiles map[string]*framework.Profile
@@ -42,10 +45,14 @@ type Queue struct {
 	groups   map[string]*group
 	arrivals uint64
 	counts   [inFlight + 1]int
+	// Arrivals counts the pods that came to a place, for metrics; the owner may take it and put a new map there.
+	Arrivals map[Arrival]int
 }
 
 // group is the unschedulable pods of a profile that the same plugins refused, or that one of them holds at the gate.
 type group struct {
+	profile string
+	names   []string
 	plugins []framework.Wakes
 	heeds   framework.ChangeKinds
 	entries map[types.UID]*entry
@@ -77,7 +84,7 @@ type entry struct {
 
 // New makes a queue for the given profiles, by scheduler name. Pods of other schedulers are left alone.
 func New(profiles []*framework.Profile, o Options) *Queue {
-	q := &Queue{profiles: map[string]*framework.Profile{}, options: o, entries: map[types.UID]*entry{}, groups: map[string]*group{}}
+	q := &Queue{profiles: map[string]*framework.Profile{}, options: o, entries: map[types.UID]*entry{}, groups: map[string]*group{}, Arrivals: map[Arrival]int{}}
 	for d, otherwise := range map[*time.Duration]time.Duration{
 		&q.options.InitialBackoff: time.Second, &q.options.MaxBackoff: 10 * time.Second, &q.options.MaxWait: 5 * time.Minute,
 	} {
@@ -128,8 +135,10 @@ func (q *Queue) Set(pod *framework.Pod, now time.Time) *framework.Status {
 	switch {
 	case e.gate != nil:
 		q.move(e, gated)
-	case fresh, e.where == gated, changed:
-		q.activate(e, now)
+	case fresh:
+		q.activate(e, now, "PodAdd")
+	case e.where == gated, changed:
+		q.activate(e, now, "PodUpdate")
 	case e.where == active:
 		heap.Fix(q.active, e.index)
 	}
@@ -186,11 +195,11 @@ func (q *Queue) Fail(uid types.UID, refusedBy []string, now time.Time) {
 	}
 	if e.failed {
 		e.wakes = e.backoff
-		q.move(e, backingOff)
+		q.arrive(e, backingOff, "ScheduleAttemptFailure")
 		return
 	}
 	e.wakes = now.Add(q.options.MaxWait)
-	q.move(e, unschedulable)
+	q.arrive(e, unschedulable, "ScheduleAttemptFailure")
 }
 
 func (q *Queue) pause(attempts int) time.Duration {
@@ -220,7 +229,7 @@ func (q *Queue) Changed(c framework.Change, now time.Time) {
 		if e.gate = gateOf(e.profile, e.Pod); e.gate != nil {
 			q.move(e, gated)
 		} else {
-			q.activate(e, now)
+			q.activate(e, now, c.What.String())
 		}
 	}
 }
@@ -228,25 +237,36 @@ func (q *Queue) Changed(c framework.Change, now time.Time) {
 // Wake gives an unschedulable pod another try.
 func (q *Queue) Wake(uid types.UID, now time.Time) {
 	if e := q.entries[uid]; e != nil && e.where == unschedulable {
-		q.activate(e, now)
+		q.activate(e, now, "EvictionFailure")
 	}
 }
 
 // activate makes a pod ready to be tried, after the rest of its backoff.
-func (q *Queue) activate(e *entry, now time.Time) {
+func (q *Queue) activate(e *entry, now time.Time, event string) {
 	if e.backoff.After(now) {
 		e.wakes = e.backoff
-		q.move(e, backingOff)
+		q.arrive(e, backingOff, event)
 		return
 	}
 	e.Queued.Queued = now
-	q.move(e, active)
+	q.arrive(e, active, event)
+}
+
+// arrive is move, counted.
+func (q *Queue) arrive(e *entry, to place, event string) {
+	q.move(e, to)
+	q.Arrivals[Arrival{names[to], event}]++
 }
 
 // wake activates those whose time has come.
 func (q *Queue) wake(now time.Time) {
 	for q.sleeping.Len() > 0 && !q.sleeping.entries[0].wakes.After(now) {
-		q.activate(q.sleeping.entries[0], now)
+		e := q.sleeping.entries[0]
+		event := "BackoffComplete"
+		if e.where == unschedulable {
+			event = "UnschedulableTimeout"
+		}
+		q.activate(e, now, event)
 	}
 }
 
@@ -278,6 +298,19 @@ type Waiting struct {
 
 // names are those of upstream's scheduler_pending_pods metric.
 var names = map[place]string{gated: "gated", active: "active", backingOff: "backoff", unschedulable: "unschedulable", inFlight: "active"}
+
+// Refused counts the unschedulable pods of a profile by the plugins that refused them.
+func (q *Queue) Refused(f func(profile, plugin string, pods int)) {
+	sums := map[[2]string]int{}
+	for _, g := range q.groups {
+		for _, name := range g.names {
+			sums[[2]string{g.profile, name}] += len(g.entries)
+		}
+	}
+	for key, n := range sums {
+		f(key[0], key[1], n)
+	}
+}
 
 // Counts are how many pods are where.
 func (q *Queue) Counts() (active, backoff, unschedulables, gates int) {
@@ -315,7 +348,7 @@ func (q *Queue) groupOf(e *entry) *group {
 	key := e.profile.Scheduler + " " + strings.Join(e.Rejected, " ")
 	g := q.groups[key]
 	if g == nil {
-		g = &group{entries: map[types.UID]*entry{}}
+		g = &group{profile: e.profile.Scheduler, names: e.Rejected, entries: map[types.UID]*entry{}}
 		for _, name := range e.Rejected {
 			if w := e.profile.Wakes[name]; w != nil {
 				g.plugins = append(g.plugins, w)

@@ -7,7 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// schedulerMetrics are upstream's names. The loop alone writes them.
+// schedulerMetrics are upstream's names. The loop alone writes them, but for points.
 type schedulerMetrics struct {
 	attempts    *prometheus.CounterVec
 	duration    *prometheus.HistogramVec
@@ -19,9 +19,12 @@ type schedulerMetrics struct {
 	cacheSize   *prometheus.GaugeVec
 	preemptions prometheus.Counter
 	victims     prometheus.Histogram
+	arrivals    *prometheus.CounterVec
+	waiting     *prometheus.GaugeVec
+	points      *prometheus.HistogramVec
 }
 
-func newMetrics(reg *prometheus.Registry) *schedulerMetrics {
+func newMetrics(reg *prometheus.Registry, droppedEvents func() uint64) *schedulerMetrics {
 	fast := prometheus.ExponentialBuckets(0.00001, 2, 20)
 	m := &schedulerMetrics{
 		attempts: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -64,12 +67,37 @@ func newMetrics(reg *prometheus.Registry) *schedulerMetrics {
 			Name: "scheduler_preemption_victims", Buckets: prometheus.ExponentialBuckets(1, 2, 7),
 			Help: "Number of selected preemption victims",
 		}),
+		arrivals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "scheduler_queue_incoming_pods_total",
+			Help: "Number of pods added to scheduling queues by event and queue type.",
+		}, []string{"queue", "event"}),
+		waiting: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "scheduler_unschedulable_pods",
+			Help: "The number of unschedulable pods broken down by plugin name.",
+		}, []string{"plugin", "profile"}),
+		points: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "scheduler_framework_extension_point_duration_seconds", Buckets: prometheus.ExponentialBuckets(0.0001, 2, 16),
+			Help: "Latency for running all plugins of a specific extension point.",
+		}, []string{"extension_point", "status", "profile"}),
 	}
+	reg.MustRegister(m.arrivals, m.waiting, m.points, prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "scheduler_events_dropped_total",
+		Help: "Number of Events that were never written because too many waited.",
+	}, func() float64 { return float64(droppedEvents()) }))
 	reg.MustRegister(m.attempts, m.duration, m.algorithm, m.endToEnd, m.tries, m.pendingPods, m.refusals, m.cacheSize, m.preemptions, m.victims)
 	return m
 }
 
 func (m *schedulerMetrics) decided(began time.Time) { m.algorithm.Observe(time.Since(began).Seconds()) }
+
+// Point takes note of how long an extension point took. It is called from many goroutines.
+func (m *schedulerMetrics) Point(name, profile string, began time.Time, err error) {
+	status := "Success"
+	if err != nil {
+		status = "Error"
+	}
+	m.points.WithLabelValues(name, status, profile).Observe(time.Since(began).Seconds())
+}
 
 func (m *schedulerMetrics) attempt(result, profile string, began time.Time) {
 	m.attempts.WithLabelValues(result, profile).Inc()
@@ -103,6 +131,11 @@ func (m *schedulerMetrics) state(l *loop) {
 	for queue, n := range map[string]int{"active": active, "backoff": backoff, "unschedulable": unschedulable, "gated": gated} {
 		m.pendingPods.WithLabelValues(queue).Set(float64(n))
 	}
+	for a, n := range l.queue.Arrivals {
+		m.arrivals.WithLabelValues(a.Queue, a.Event).Add(float64(n))
+	}
+	clear(l.queue.Arrivals)
+	l.queue.Refused(func(profile, plugin string, pods int) { m.waiting.WithLabelValues(plugin, profile).Set(float64(pods)) })
 	nodes, pods, assumed := l.cluster.Size()
 	for kind, n := range map[string]int{"nodes": nodes, "pods": pods, "assumed_pods": assumed} {
 		m.cacheSize.WithLabelValues(kind).Set(float64(n))

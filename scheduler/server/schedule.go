@@ -123,7 +123,9 @@ func (l *loop) refused(ctx context.Context, a attempt, err error) {
 // makeRoom evicts others for a pod, if that helps. It returns the node that the pod is promised from now on (nil: as
 // before), and why there is no way.
 func (l *loop) makeRoom(ctx context.Context, a attempt) (nominated *string, why string) {
+	began := time.Now()
 	way, why := l.cycles[a.profile.Scheduler].Evict(a.pod)
+	l.metrics.Point("PostFilter", a.profile.Scheduler, began, nil)
 	if way == nil {
 		return nil, why
 	}

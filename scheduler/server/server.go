@@ -18,7 +18,7 @@ import (
 	"hardway/scheduler/snapshot"
 	"hardway/shared/client"
 	"hardway/shared/daemon"
-	"hardway/shared/metrics"
+	sharedmetrics "hardway/shared/metrics"
 	"hardway/shared/mtls"
 	"hardway/shared/reconcile"
 )
@@ -55,7 +55,7 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 		}
 		extenders = append(extenders, e)
 	}
-	reg := metrics.New()
+	reg := sharedmetrics.New()
 	events := client.NewRecorder(api, "default-scheduler", "")
 	cluster := snapshot.New()
 	sources := newSources(api, log.Named("watch"))
@@ -73,8 +73,10 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 		}
 		profiles = append(profiles, p)
 	}
+	metrics := newMetrics(reg, events.Dropped)
 	binder := bind.New(api, events, cfg.Fresh(), log.Named("bind"))
-	loop := newLoop(profiles, cluster, binder, cfg.Queue, newMetrics(reg), log.Named("loop"))
+	binder.Observe = metrics.Point
+	loop := newLoop(profiles, cluster, binder, cfg.Queue, metrics, log.Named("loop"))
 	loop.extenders = extenders
 
 	sources.open(ctx, loop)
