@@ -9,12 +9,15 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -38,7 +41,7 @@ func main() {
 	flag.StringVar(&o.peers, "peers", ".hardway/bench/peers", "folder of upstream's programs")
 	flag.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "a cluster to read from and make services in")
 	flag.StringVar(&o.results, "results", ".hardway/bench/results", "folder of results")
-	flag.StringVar(&o.only, "only", "", "only this workload of area scheduler, for a look: nothing is kept of it")
+	flag.StringVar(&o.only, "only", "", "only this workload of area scheduler; of the others the last figures stay")
 	flag.IntVar(&o.runs, "runs", 3, "runs of each side")
 	flag.DurationVar(&o.length, "length", 10*time.Second, "how long each run lasts")
 	flag.Parse()
@@ -61,8 +64,8 @@ func run(ctx context.Context, area, page string, o options) error {
 		if err != nil {
 			return fmt.Errorf("measure %s: %w", area, err)
 		}
-		if o.only != "" {
-			return nil
+		if rows, err = keep(o, area, rows); err != nil {
+			return err
 		}
 		text, err := json.MarshalIndent(outcome{Conditions: conditions(before, o), Rows: rows}, "", " ")
 		if err != nil {
@@ -83,6 +86,30 @@ func run(ctx context.Context, area, page string, o options) error {
 		return err
 	}
 	return os.WriteFile(page, []byte(text), 0o644)
+}
+
+// keep adds the rows of an area that were not measured this time, when only some were.
+func keep(o options, area string, rows []measured) ([]measured, error) {
+	if o.only == "" {
+		return rows, nil
+	}
+	text, err := os.ReadFile(filepath.Join(o.results, area+".json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return rows, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	var before outcome
+	if err := json.Unmarshal(text, &before); err != nil {
+		return nil, fmt.Errorf("results of %s: %w", area, err)
+	}
+	for _, old := range before.Rows {
+		if !slices.ContainsFunc(rows, func(m measured) bool { return m.Key == old.Key }) {
+			rows = append(rows, old)
+		}
+	}
+	return rows, nil
 }
 
 // conditions are what a reader must know to judge a figure.
