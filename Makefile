@@ -20,7 +20,7 @@ ldflags    := -s -w -X hardway/shared/version.Hardway=$(version) \
 # seccomp: the node agent filters system calls (libseccomp, cgo). The others have no C in them and so are static.
 tags       := seccomp,netgo,osusergo
 
-.PHONY: lab-robustness help up down import build dist test test-hardway robustness failover test-unit test-e2e check deps clean conformance bench
+.PHONY: lab-robustness help up down import build dist test test-hardway robustness robustness-control-plane failover test-unit test-e2e check deps clean conformance bench
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -73,6 +73,11 @@ test-hardway: dist ## [PAGE=file] docs/the-hard-way.md or another page, followed
 
 robustness: dist ## [SEED=n] [MINUTES=n] random faults on those machines under recording clients, and checks of what they saw (as root)
 	@$(MAKE) lab-robustness TEST=RandomFaults
+
+robustness-control-plane: build ## [SEED=n] [MINUTES=n] the same for three API servers as processes of this machine, without nodes
+	@$(GO) test -trimpath -c -tags robustness -o $(build)/build/robustness.test ./test/robustness
+	@HARDWAY_BIN=$(build)/bin HARDWAY_SCRIPTS=$(CURDIR)/scripts SEED='$(SEED)' MINUTES='$(MINUTES)' \
+	  $(build)/build/robustness.test -test.v -test.timeout $$((10 + $(or $(MINUTES),5)))m -test.run ControlPlane
 
 failover: dist ## [MINUTES=n] how long clients wait when a daemon, a leader or a machine is gone, and rolling kills (as root)
 	@$(MAKE) lab-robustness TEST=Failover

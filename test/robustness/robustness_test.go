@@ -144,8 +144,21 @@ func recovered(t *testing.T, lab hardway.Lab) {
 	t.Logf("recovered %.1f s after the last calm", time.Since(begin).Seconds())
 }
 
-// verdict asks the checkers.
+// verdict collects what pods wrote, and asks the checkers.
 func verdict(t *testing.T, lab hardway.Lab, load *Load) {
+	t.Helper()
+	var runs []Run
+	for _, name := range nodes {
+		for pod := range strings.FieldsSeq(must(t, lab[name], "cat "+RunsFile+" 2>/dev/null || true")) {
+			runs = append(runs, Run{pod, name})
+		}
+	}
+	judge(t, load, runs)
+}
+
+// judge stops the clients and asks the checkers.
+func judge(t *testing.T, load *Load, runs []Run) {
+	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 	defer cancel()
 	watches, final, err := load.Finish(ctx)
@@ -153,28 +166,18 @@ func verdict(t *testing.T, lab hardway.Lab, load *Load) {
 		t.Fatal(err)
 	}
 	delete(final, "last")
-	var runs []Run
-	for _, name := range nodes {
-		out, err := lab[name].Run(ctx, "cat "+RunsFile+" 2>/dev/null || true")
-		if err != nil {
-			t.Fatal(err)
-		}
-		for pod := range strings.FieldsSeq(out) {
-			runs = append(runs, Run{pod, name})
-		}
-	}
 	ops := load.History.Ops()
 	count := map[Outcome]int{}
 	for _, op := range ops {
 		count[op.Outcome]++
 	}
 	longest, from := Silence(ops, 0, load.History.Now())
-	breaks, gaps := 0, 0
+	breaks, gaps, events := 0, 0, 0
 	for _, w := range watches {
-		breaks, gaps = breaks+w.Breaks, gaps+len(w.Gaps)
+		breaks, gaps, events = breaks+w.Breaks, gaps+len(w.Gaps), events+len(w.Events)
 	}
-	t.Logf("%d requests done, %d refused, %d without an answer; longest silence %s at %s; %d pods run; watchers connected anew %d times and listed anew %d times",
-		count[Done], count[Refused], count[Unknown], longest.Round(time.Millisecond), from.Round(time.Second), len(runs), breaks, gaps)
+	t.Logf("%d requests done, %d refused, %d without an answer; longest silence %s at %s; %d pods run; watchers were told %d events, connected anew %d times and listed anew %d times",
+		count[Done], count[Refused], count[Unknown], longest.Round(time.Millisecond), from.Round(time.Second), len(runs), events, breaks, gaps)
 	for _, wrong := range slices.Concat(Registers(ops, watches, final), Watches(ops, watches), Runs(runs)) {
 		t.Error(wrong)
 	}
