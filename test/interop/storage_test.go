@@ -23,7 +23,7 @@ var stored = []struct{ resource, manifest string }{
 	{"v1/secrets", `{apiVersion: v1, kind: Secret, type: Opaque, stringData: {k: "nobody may read this"}}`},
 	{"v1/serviceaccounts", `{apiVersion: v1, kind: ServiceAccount, imagePullSecrets: [{name: x}]}`},
 	{"v1/pods", `{apiVersion: v1, kind: Pod, spec: {serviceAccountName: acc, containers: [{name: c, image: "i:1", resources: {requests: {cpu: 100m, memory: 1Gi}}, livenessProbe: {httpGet: {port: 80}}, env: [{name: A, valueFrom: {fieldRef: {fieldPath: metadata.name}}}]}], tolerations: [{operator: Exists}]}}`},
-	{"v1/services", `{apiVersion: v1, kind: Service, spec: {selector: {a: b}, ports: [{port: 80, targetPort: http}, {name: x, port: 81, protocol: UDP}]}}`},
+	{"v1/services", `{apiVersion: v1, kind: Service, spec: {selector: {a: b}, ports: [{name: w, port: 80, targetPort: http}, {name: x, port: 81, protocol: UDP}]}}`},
 	{"v1/replicationcontrollers", `{apiVersion: v1, kind: ReplicationController, spec: {selector: {a: b}, template: {metadata: {labels: {a: b}}, spec: {containers: [{name: c, image: i}]}}}}`},
 	{"v1/persistentvolumeclaims", `{apiVersion: v1, kind: PersistentVolumeClaim, spec: {accessModes: [ReadWriteOnce], storageClassName: "", resources: {requests: {storage: 1Gi}}}}`},
 	{"v1/persistentvolumes", `{apiVersion: v1, kind: PersistentVolume, spec: {capacity: {storage: 1Gi}, accessModes: [ReadWriteOnce], hostPath: {path: /x}}}`},
