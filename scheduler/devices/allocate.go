@@ -278,7 +278,7 @@ func (s *search) take(c int, a *alternative, d *device) (bool, error) {
 	if s.budget.Steps--; s.budget.Steps < 0 {
 		return false, ErrBudget
 	}
-	if s.busy(c, a, d) || !a.tolerated(d) || !s.enough(a, d) || !s.counted(d) {
+	if s.busy(c, a, d) || !s.counted(d) || !a.tolerated(d) {
 		return false, nil
 	}
 	for i, k := range s.constraints[c] {
@@ -290,6 +290,12 @@ func (s *search) take(c int, a *alternative, d *device) (bool, error) {
 		}
 		if a.mode == resourcev1.DeviceAllocationModeAll {
 			return false, fmt.Errorf("claim %s/%s, request %s: cannot add device %s because a claim constraint would not be satisfied", s.claims[c].Namespace, s.claims[c].Name, a.name, d.Name)
+		}
+		return false, nil
+	}
+	if !s.enough(a, d) {
+		for _, k := range s.constraints[c] {
+			k.drop(a)
 		}
 		return false, nil
 	}
