@@ -61,6 +61,10 @@ func (n *Node) Poke() {
 	}
 }
 
+// startGrace is how long a node that was Ready is left so while its agent, started again, looks at what there is: a node
+// that says for a moment that it is not makes every endpoint on it vanish.
+const startGrace = 10 * time.Second
+
 // Run registers the node and keeps its status until ctx ends.
 func (n *Node) Run(ctx context.Context) error {
 	current, err := n.register(ctx)
@@ -68,14 +72,17 @@ func (n *Node) Run(ctx context.Context) error {
 		return err
 	}
 	n.event(corev1.EventTypeNormal, "Starting", "Starting kubelet.")
-	known, written := current.Status, time.Time{}
+	known, written, began := current.Status, time.Time{}, time.Now()
 	tick := time.NewTicker(n.opts.StatusEvery)
 	defer tick.Stop()
 	retry := firstRetry
 	for {
 		f, err := n.opts.Facts(ctx)
 		var st corev1.NodeStatus
-		if err == nil {
+		again := make(<-chan time.Time)
+		if left := startGrace - time.Since(began); err == nil && f.Starting && left > 0 && isReady(known) {
+			again = time.After(left)
+		} else if err == nil {
 			st = Status(f, known)
 			if written.IsZero() || changed(st, known) || time.Since(written) >= n.opts.ReportEvery {
 				err = n.write(ctx, known, st)
@@ -84,7 +91,6 @@ func (n *Node) Run(ctx context.Context) error {
 				}
 			}
 		}
-		again := make(<-chan time.Time)
 		if err != nil && ctx.Err() == nil {
 			n.log.Warn("node status not stored", zap.Error(err))
 			again = time.After(retry)

@@ -334,3 +334,44 @@ func TestLease(t *testing.T) {
 		}
 	})
 }
+
+// TestRestartKeepsReady starts the agent of a node that is Ready, whose network takes its time or never comes.
+func TestRestartKeepsReady(t *testing.T) {
+	for name, tc := range map[string]struct {
+		after time.Duration // until the network is ready; 0: never
+		want  string        // what was said of the node in its first minute
+	}{
+		"soon":  {3 * time.Second, "Starting"},
+		"never": {0, "Starting NodeNotReady"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := &nodeAPI{node: &corev1.Node{Status: Status(healthy(), corev1.NodeStatus{})}}
+				began := time.Now()
+				var events []string
+				n := New(a, Options{Name: "n", StatusEvery: 10 * time.Second, ReportEvery: 5 * time.Minute,
+					Facts: func(context.Context) (Facts, error) {
+						f := healthy()
+						if f.Now = time.Now(); tc.after == 0 || time.Since(began) < tc.after {
+							f.NotReady, f.Starting = errors.New("waiting for pod CIDR"), true
+						}
+						return f, nil
+					}},
+					func(_, reason, _ string, _ ...any) { events = append(events, reason) }, zap.NewNop())
+				ctx, cancel := context.WithCancel(t.Context())
+				done := make(chan error, 1)
+				go func() { done <- n.Run(ctx) }()
+				pass(3 * time.Second)
+				n.Poke()
+				pass(time.Minute)
+				cancel()
+				if err := <-done; err != nil {
+					t.Error(err)
+				}
+				if got := strings.Join(events, " "); got != tc.want {
+					t.Errorf("events %s, want %s", got, tc.want)
+				}
+			})
+		})
+	}
+}

@@ -31,6 +31,7 @@ type Facts struct {
 	Images   []corev1.ContainerImage
 	Pressure map[corev1.NodeConditionType]bool
 	NotReady error // why no pod can run here now; nil: ready
+	Starting bool  // NotReady is no verdict: the parts of the node are still being started
 	Now      time.Time
 }
 

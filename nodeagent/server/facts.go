@@ -2,6 +2,7 @@ package server
 
 import (
 	"context"
+	"errors"
 	"iter"
 	"os"
 	"path/filepath"
@@ -30,10 +31,11 @@ func (a *agent) facts(context.Context) (node.Facts, error) {
 	if err != nil {
 		return node.Facts{}, err
 	}
+	notReady := *a.ready.Load()
 	return node.Facts{
-		Machine: a.machine, Gauges: gauges, Reserved: a.cfg.Reserved(), MaxPods: int64(a.cfg.Kubelet.MaxPods), Name: a.cfg.Hostname,
+		Starting: errors.Is(notReady, errNoRange), Machine: a.machine, Gauges: gauges, Reserved: a.cfg.Reserved(), MaxPods: int64(a.cfg.Kubelet.MaxPods), Name: a.cfg.Hostname,
 		Pressure: a.evict.Pressure(), Handlers: podworker.Handlers,
-		IPs: a.ips, Port: a.cfg.Kubelet.Port, Images: list, NotReady: *a.ready.Load(), Now: time.Now(),
+		IPs: a.ips, Port: a.cfg.Kubelet.Port, Images: list, NotReady: notReady, Now: time.Now(),
 	}, nil
 }
 
