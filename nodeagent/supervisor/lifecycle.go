@@ -22,6 +22,7 @@ type entry struct {
 	pids   map[int]bool      // processes that somebody here waits for
 	killed bool              // asked to end before it ran
 	shares bool              // it lives in the PID namespace of another container
+	turn   chan struct{}     // holds one token while a further process is being started
 	gone   chan struct{}
 }
 
@@ -41,7 +42,7 @@ func (s *Supervisor) start(req *wire.Start) (*container.Status, error) {
 		s.mu.Unlock()
 		return nil, errors.New("start: the pod is being removed")
 	}
-	e := &entry{gone: make(chan struct{}), pids: map[int]bool{}, shares: cfg.Target != "", status: container.Status{
+	e := &entry{turn: make(chan struct{}, 1), gone: make(chan struct{}), pids: map[int]bool{}, shares: cfg.Target != "", status: container.Status{
 		ID: cfg.ID, Name: cfg.Name, Image: cfg.Image, Attempt: cfg.Attempt, LogPath: cfg.LogPath,
 		StopSignal: cfg.StopSignal, State: container.Created, CreatedAt: time.Now(),
 	}}
@@ -131,7 +132,7 @@ func (s *Supervisor) await(e *entry) {
 	exit, err := e.c.Init.Wait()
 	if s.pod.HostPID || s.pod.ShareProcess || e.shares {
 		// No PID namespace ended with it, so others may have stayed behind. Destroy tries again.
-		_ = e.c.Signal(unix.SIGKILL)
+		_ = e.c.KillAll()
 	}
 	oom := exit.Code != 0 && e.c.OOMKills() > 0
 	e.io.drain()

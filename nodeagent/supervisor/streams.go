@@ -22,7 +22,8 @@ const dialTimeout = 10 * time.Second
 // exec runs a further process in a container. Its streams are the caller's own descriptors, so nothing passes through
 // here. When the caller hangs up the process is killed.
 func (s *Supervisor) exec(c *net.UnixConn, req wire.Request, files []*os.File) {
-	e, p, err := s.startExec(req, files)
+	gone := hungUp(c)
+	e, p, err := s.startExec(req, files, gone)
 	for _, f := range files {
 		f.Close() // else the caller would never see the end of the output
 	}
@@ -53,7 +54,7 @@ func (s *Supervisor) exec(c *net.UnixConn, req wire.Request, files []*os.File) {
 	var exit engine.Exit
 	select {
 	case exit = <-ended:
-	case <-hungUp(c):
+	case <-gone:
 		if err := p.Kill(); err != nil {
 			fmt.Fprintf(os.Stderr, "kill process %d: %v\n", p.Pid, err)
 		}
@@ -62,8 +63,13 @@ func (s *Supervisor) exec(c *net.UnixConn, req wire.Request, files []*os.File) {
 	answer(c, wire.Reply{ExitCode: exit.Code})
 }
 
-// startExec starts the process; the caller must end with dropPid.
-func (s *Supervisor) startExec(req wire.Request, files []*os.File) (*entry, *engine.Process, error) {
+// errHungUp ends a request whose caller does not wait for it any more.
+var errHungUp = errors.New("the caller has hung up")
+
+// startExec starts the process; the caller must end with dropPid. Processes of a container are started one after
+// another, and those whose caller has given up meanwhile not at all: else probes that time out on a slow machine would
+// pile up here.
+func (s *Supervisor) startExec(req wire.Request, files []*os.File, gone <-chan struct{}) (*entry, *engine.Process, error) {
 	if req.Exec == nil || len(req.Exec.Args) == 0 {
 		return nil, nil, errors.New("no command given")
 	}
@@ -74,6 +80,17 @@ func (s *Supervisor) startExec(req wire.Request, files []*os.File) (*entry, *eng
 	io, err := stdioFiles(req.Exec, files)
 	if err != nil {
 		return nil, nil, err
+	}
+	select {
+	case e.turn <- struct{}{}:
+		defer func() { <-e.turn }()
+	case <-gone:
+		return nil, nil, errHungUp
+	}
+	select {
+	case <-gone:
+		return nil, nil, errHungUp
+	default:
 	}
 	s.spawn.RLock()
 	defer s.spawn.RUnlock()

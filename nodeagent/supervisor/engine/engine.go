@@ -50,6 +50,7 @@ func (e *StartError) Error() string { return e.Reason }
 type Container struct {
 	Init *Process // its first process
 
+	pidfd  *os.File // of the first process: a number can become another process's
 	engine *Engine
 	id     string
 	lc     *libcontainer.Container
@@ -107,7 +108,17 @@ func (c *Container) start(r Request) error {
 		return err
 	}
 	c.Init, err = c.run(c.spec.Process, r.IO, true)
-	return err
+	if err != nil {
+		return err
+	}
+	fd, err := unix.PidfdOpen(c.Init.Pid, 0) // nobody has waited for it yet, so the number is its own
+	if err != nil {
+		_ = c.Init.Kill()
+		_, _ = c.Init.Wait()
+		return fmt.Errorf("open process %d: %w", c.Init.Pid, err)
+	}
+	c.pidfd = os.NewFile(uintptr(fd), "first process")
+	return nil
 }
 
 func (e *Engine) stateDir() string { return filepath.Join(e.Dir, "libcontainer") }
@@ -127,10 +138,23 @@ func (c *Container) Exec(args []string, tty bool, size container.Size, io IO) (*
 	return proc, nil
 }
 
-// Signal sends sig to the first process, or, being SIGKILL, ends every process of the container. A container that has
-// ended is no error.
+// Signal sends sig to the first process. With the first process of a PID namespace all others end. A container that has
+// ended is no error. It never waits for a process that is being started: on an overloaded machine that takes long.
 func (c *Container) Signal(sig unix.Signal) error {
-	err := c.lc.Signal(sig)
+	rc, err := c.pidfd.SyscallConn()
+	if err == nil {
+		cerr := rc.Control(func(fd uintptr) { err = unix.PidfdSendSignal(int(fd), sig, nil, 0) })
+		err = errors.Join(err, cerr)
+	}
+	if errors.Is(err, unix.ESRCH) || errors.Is(err, os.ErrClosed) {
+		return nil
+	}
+	return err
+}
+
+// KillAll ends every process of the container, whichever PID namespace it lives in.
+func (c *Container) KillAll() error {
+	err := c.lc.Signal(unix.SIGKILL)
 	if errors.Is(err, libcontainer.ErrNotRunning) || errors.Is(err, os.ErrProcessDone) || errors.Is(err, unix.ESRCH) {
 		return nil
 	}
@@ -151,6 +175,9 @@ func (c *Container) Destroy() error {
 	var errs []error
 	if c.lc != nil {
 		errs = append(errs, c.lc.Destroy())
+	}
+	if c.pidfd != nil {
+		errs = append(errs, c.pidfd.Close())
 	}
 	c.engine.unstageMounts(c.id)
 	errs = append(errs, c.engine.unmountRoot(c.id))
