@@ -238,9 +238,14 @@ func tells(t *testing.T, path string, port int) {
 // ask connects from a namespace ("" is the node) and returns what the server answers, or the error.
 func ask(t *testing.T, from, network, addr string) string {
 	t.Helper()
+	return askBy(t, &net.Dialer{Timeout: 2 * time.Second}, from, network, addr)
+}
+
+func askBy(t *testing.T, d *net.Dialer, from, network, addr string) string {
+	t.Helper()
 	answer := ""
 	f := func() {
-		c, err := net.DialTimeout(network, addr, 2*time.Second)
+		c, err := d.DialContext(t.Context(), network, addr)
 		if err != nil {
 			answer = err.Error()
 			return
@@ -282,7 +287,8 @@ func testTraffic(t *testing.T) {
 	n := newNode(t)
 	hostIP := netip.MustParseAddr("192.0.2.1")
 	aNS, aIP := n.pod(t, "a", HostPort{HostPort: 8080, ContainerPort: 80, Protocol: "TCP"}, HostPort{HostPort: 5353, ContainerPort: 53, Protocol: "UDP"})
-	bNS, bIP := n.pod(t, "b", HostPort{HostIP: hostIP, HostPort: 9090, ContainerPort: 80, Protocol: "TCP"})
+	bNS, bIP := n.pod(t, "b", HostPort{HostIP: hostIP, HostPort: 9090, ContainerPort: 80, Protocol: "TCP"},
+		HostPort{HostIP: netip.MustParseAddr("127.0.0.1"), HostPort: 9091, ContainerPort: 80, Protocol: "TCP"})
 	tells(t, aNS, 80)
 	tells(t, aNS, 53)
 	tells(t, bNS, 80)
@@ -317,6 +323,25 @@ func testTraffic(t *testing.T) {
 			}
 		})
 	}
+	t.Run("host port on loopback, from the node's address", func(t *testing.T) {
+		d := &net.Dialer{Timeout: 2 * time.Second, LocalAddr: &net.TCPAddr{IP: nodeIP.AsSlice()}}
+		for _, port := range []string{"8080", "9091"} {
+			if got := askBy(t, d, "", "tcp4", "127.0.0.1:"+port); got != nodeIP.String() {
+				t.Errorf("the server behind %s saw %q", port, got)
+			}
+		}
+	})
+	t.Run("the node's loopback is closed to its neighbours", func(t *testing.T) {
+		settings, err := filepath.Glob("/proc/sys/net/ipv4/conf/*/route_localnet")
+		if err != nil || len(settings) == 0 {
+			t.Fatal(settings, err)
+		}
+		for _, s := range settings { // CVE-2020-8558
+			if b, err := os.ReadFile(s); err != nil || strings.TrimSpace(string(b)) != "0" {
+				t.Errorf("%s: %q, %v", s, b, err)
+			}
+		}
+	})
 	t.Run("host port on another address is not caught", func(t *testing.T) {
 		if got := ask(t, "", "tcp4", gw+":9090"); !strings.Contains(got, "refused") {
 			t.Errorf("got %q", got)

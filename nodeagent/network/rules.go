@@ -138,9 +138,9 @@ func (p *programmer) chains() {
 	post := chain("postrouting", nftables.ChainTypeNAT, nftables.ChainHookPostrouting, nftables.ChainPriorityNATSource)
 	quiet := chain("quiet", nftables.ChainTypeFilter, nftables.ChainHookOutput, nftables.ChainPriorityFilter)
 
-	for _, c := range []*nftables.Chain{pre, out} {
-		p.rule(c, join(notLoopback(), toLocal(), p.lookUp(p.oneaddr, true)))
-		p.rule(c, join(notLoopback(), toLocal(), p.lookUp(p.anyaddr, false)))
+	for _, m := range []*nftables.Set{p.oneaddr, p.anyaddr} {
+		p.rule(pre, join(notLoopback(destination(reg)), toLocal(), p.lookUp(m, m == p.oneaddr)))
+		p.rule(out, join(notLoopback(source(reg)), toLocal(), p.lookUp(m, m == p.oneaddr)))
 	}
 	p.rule(post, []expr.Any{
 		source(word0), destination(word1), &expr.Lookup{SourceRegister: reg, SetName: p.loops.Name, SetID: p.loops.ID}, &expr.Masq{},
@@ -196,9 +196,11 @@ func inside(load expr.Any, r netip.Prefix, op expr.CmpOp) []expr.Any {
 	}
 }
 
-// notLoopback leaves 127.0.0.0/8 alone: a packet from there cannot be routed to a pod.
-func notLoopback() []expr.Any {
-	return inside(destination(reg), netip.MustParsePrefix("127.0.0.0/8"), expr.CmpOpNeq)
+// notLoopback leaves 127.0.0.0/8 alone. What comes in for it from elsewhere is none of ours. What the node sends to it
+// can go to a pod only from another address of the node: a packet from 127.0.0.1 cannot be routed to a pod unless the
+// kernel's route_localnet is on, which would open the node's own loopback services to its neighbours.
+func notLoopback(load expr.Any) []expr.Any {
+	return inside(load, netip.MustParsePrefix("127.0.0.0/8"), expr.CmpOpNeq)
 }
 
 // toLocal matches packets for an address of the node.
