@@ -75,7 +75,7 @@ func Message(t Threshold, l Level, c Candidate) string {
 	name := map[Signal]string{
 		Memory: "memory", NodeFS: "ephemeral-storage", ImageFS: "ephemeral-storage", NodeInodes: "inodes", ImageInodes: "inodes", PIDs: "pids",
 	}[t.Signal]
-	out := fmt.Sprintf("The node was low on resource: %s. Threshold quantity: %d, available: %d. ", name, t.value(l.Capacity), l.Available)
+	out := fmt.Sprintf("The node was low on resource: %s. Threshold quantity: %d, available: %d. ", name, t.Value(l.Capacity), l.Available)
 	requests := resource.PodRequests(c.Pod, resource.PodResourcesOptions{})
 	switch t.Signal {
 	case Memory:

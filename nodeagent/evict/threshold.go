@@ -62,7 +62,8 @@ type Threshold struct {
 	ReclaimPercent float64
 }
 
-func (t Threshold) value(capacity int64) int64 {
+// Value is the threshold in units of its signal, of which there are capacity.
+func (t Threshold) Value(capacity int64) int64 {
 	if t.Percent > 0 {
 		return int64(float64(capacity) * t.Percent / 100)
 	}
@@ -78,7 +79,7 @@ func (t Threshold) reclaim(capacity int64) int64 {
 
 // met says whether too little is left; reached, whether it was met before, asks for the minimum reclaim on top.
 func (t Threshold) met(l Level, reached bool) bool {
-	limit := t.value(l.Capacity)
+	limit := t.Value(l.Capacity)
 	if reached {
 		limit += t.reclaim(l.Capacity)
 	}

@@ -26,7 +26,7 @@ var machine = Machine{CPUs: 4, Memory: 8 << 30, Storage: 100 << 30, HugePages: m
 
 func healthy() Facts {
 	return Facts{Machine: machine, Gauges: Gauges{MemoryAvailable: 1 << 30, Disk: 100, DiskFree: 50, Inodes: 100, InodeFree: 50, PIDs: 1000, PIDsUsed: 10},
-		MaxPods: 110, Name: "n", IPs: []string{"10.0.0.1"}, Port: 10250}
+		Kept: corev1.ResourceList{"memory": resource.MustParse("100Mi"), "ephemeral-storage": resource.MustParse("10Gi")}, MaxPods: 110, Name: "n", IPs: []string{"10.0.0.1"}, Port: 10250}
 }
 
 // pass lets time go by and everything happen that is due.

@@ -12,17 +12,12 @@ import (
 	"hardway/shared/version"
 )
 
-// Thresholds below which the node says that it is under pressure; upstream's default hard eviction thresholds.
-const (
-	memoryFloor = 100 << 20 // bytes
-	diskFloor   = 10        // per cent
-)
-
 // Facts is everything a node's status is computed from.
 type Facts struct {
 	Machine  Machine
 	Gauges   Gauges
 	Reserved corev1.ResourceList // for the system, not for pods
+	Kept     corev1.ResourceList // what must stay free: the hard eviction thresholds
 	MaxPods  int64
 	Name     string
 	IPs      []string
@@ -114,11 +109,11 @@ func allocatable(f Facts, all corev1.ResourceList) corev1.ResourceList {
 		}
 		out[name] = left
 	}
-	for name, q := range f.Reserved {
-		take(name, q)
+	for _, list := range []corev1.ResourceList{f.Reserved, f.Kept} {
+		for name, q := range list {
+			take(name, q)
+		}
 	}
-	take(corev1.ResourceMemory, *resource.NewQuantity(memoryFloor, resource.BinarySI))
-	take(corev1.ResourceEphemeralStorage, *resource.NewQuantity(f.Machine.Storage*diskFloor/100, resource.BinarySI))
 	for _, bytes := range f.Machine.HugePages {
 		take(corev1.ResourceMemory, *resource.NewQuantity(bytes, resource.BinarySI))
 	}

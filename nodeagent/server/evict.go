@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 
 	"hardway/nodeagent/evict"
 	"hardway/nodeagent/image"
@@ -41,6 +42,24 @@ func (a *agent) evictor() (*evict.Evictor, error) {
 		Log: a.log.Named("evict"), Registry: a.reg, Thresholds: thresholds,
 		Transition: k.EvictionPressureTransitionPeriod.Duration, MaxGrace: time.Duration(k.EvictionMaxPodGracePeriod) * time.Second,
 	}), nil
+}
+
+// kept is what pods cannot have, because with less than that free they are ended.
+func (a *agent) kept() corev1.ResourceList {
+	out := corev1.ResourceList{}
+	thresholds, err := evict.Parse(a.cfg.Kubelet.EvictionHard, nil, nil, nil)
+	if err != nil {
+		return out // the configuration was checked
+	}
+	for _, t := range thresholds {
+		switch t.Signal {
+		case evict.Memory:
+			out[corev1.ResourceMemory] = *resource.NewQuantity(t.Value(a.machine.Memory), resource.BinarySI)
+		case evict.NodeFS:
+			out[corev1.ResourceEphemeralStorage] = *resource.NewQuantity(t.Value(a.machine.Storage), resource.BinarySI)
+		}
+	}
+	return out
 }
 
 // levels measures what may run out.

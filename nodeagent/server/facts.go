@@ -33,7 +33,7 @@ func (a *agent) facts(context.Context) (node.Facts, error) {
 	}
 	notReady := *a.ready.Load()
 	return node.Facts{
-		Starting: errors.Is(notReady, errNoRange), Machine: a.machine, Gauges: gauges, Reserved: a.cfg.Reserved(), MaxPods: int64(a.cfg.Kubelet.MaxPods), Name: a.cfg.Hostname,
+		Starting: errors.Is(notReady, errNoRange), Machine: a.machine, Gauges: gauges, Reserved: a.cfg.Reserved(), Kept: a.kept(), MaxPods: int64(a.cfg.Kubelet.MaxPods), Name: a.cfg.Hostname,
 		Pressure: a.evict.Pressure(), Handlers: podworker.Handlers,
 		IPs: a.ips, Port: a.cfg.Kubelet.Port, Images: list, NotReady: notReady, Now: time.Now(),
 	}, nil
