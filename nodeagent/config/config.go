@@ -28,6 +28,8 @@ import (
 type Config struct {
 	File       string // KubeletConfiguration; empty: defaults
 	Kubeconfig string
+	Bootstrap  string // kubeconfig with which the first client certificate is asked for; empty: Kubeconfig must be there
+	CertDir    string // certificates that were asked for; empty: "pki" below RootDir
 	RootDir    string // pods' folders
 	StateDir   string // what lives as long as the kernel does: supervisors, namespaces
 	ImageDir   string
@@ -55,7 +57,7 @@ type overrides struct {
 	staticPods                                                  string
 	clusterDNS                                                  []string
 	port, healthzPort, maxPods                                  int32
-	registerNode                                                bool
+	registerNode, rotateClient, rotateServer                    bool
 }
 
 // Default returns the configuration without any flag.
@@ -71,6 +73,10 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	c.flags.set = fs
 	fs.StringVar(&c.File, "config", c.File, "file with a KubeletConfiguration (kubelet.config.k8s.io/v1beta1)")
 	fs.StringVar(&c.Kubeconfig, "kubeconfig", c.Kubeconfig, "kubeconfig file with which the apiserver is reached")
+	fs.StringVar(&c.Bootstrap, "bootstrap-kubeconfig", c.Bootstrap, "kubeconfig file, with a bootstrap token, with which a client certificate is asked for when --kubeconfig is not there or its certificate is over")
+	fs.StringVar(&c.CertDir, "cert-dir", c.CertDir, "directory for certificates that were asked for (default: pki below --root-dir)")
+	fs.BoolVar(&c.flags.rotateClient, "rotate-certificates", false, "renew the client certificate before it is over")
+	fs.BoolVar(&c.flags.rotateServer, "rotate-server-certificates", false, "ask the cluster for the serving certificate, and renew it (serverTLSBootstrap)")
 	fs.StringVar(&c.Hostname, "hostname-override", c.Hostname, "name of the node instead of the machine's host name")
 	fs.StringSliceVar(&c.NodeIPs, "node-ip", c.NodeIPs, "addresses of the node (default: that of the interface with the default route)")
 	fs.StringToStringVar(&c.Labels, "node-labels", c.Labels, "labels of the node, key=value")
@@ -102,7 +108,7 @@ func (c *Config) AddFlags(fs *pflag.FlagSet) {
 	daemon.Ignored(fs, "container-runtime", "container-runtime-endpoint", "image-service-endpoint", "image-pull-progress-deadline",
 		"network-plugin", "cni-bin-dir", "cni-conf-dir", "cni-cache-dir", "pod-infra-container-image", "non-masquerade-cidr",
 		"network-plugin-mtu", "runtime-cgroups", "kubelet-cgroups", "allow-privileged", "cloud-provider", "cloud-config",
-		"bootstrap-kubeconfig", "cert-dir", "feature-gates", "rotate-certificates", "serialize-image-pulls", "fail-swap-on",
+		"feature-gates", "serialize-image-pulls", "fail-swap-on",
 		"cgroup-driver", "cgroups-per-qos", "enforce-node-allocatable", "experimental-bootstrap-kubeconfig", "log-dir", "logtostderr",
 		"alsologtostderr", "stderrthreshold", "vmodule", "authentication-token-webhook", "authorization-mode", "anonymous-auth",
 		"read-only-port", "keep-terminated-pod-volumes", "register-schedulable", "docker", "docker-endpoint", "minimum-image-ttl-duration",
@@ -151,6 +157,12 @@ func (c *Config) override() {
 	if given("healthz-port") {
 		k.HealthzPort = &f.healthzPort
 	}
+	if given("rotate-certificates") {
+		k.RotateCertificates = f.rotateClient
+	}
+	if given("rotate-server-certificates") {
+		k.ServerTLSBootstrap = f.rotateServer
+	}
 	if given("register-node") {
 		k.RegisterNode = &f.registerNode
 	}
@@ -177,6 +189,12 @@ func (c *Config) setDefaults() error {
 		if *s.field == "" {
 			*s.field = s.value
 		}
+	}
+	if c.CertDir == "" {
+		c.CertDir = filepath.Join(c.RootDir, "pki")
+	}
+	if c.ServingRequested() {
+		k.TLSCertFile, k.TLSPrivateKeyFile = c.ServingFile(), c.ServingFile()
 	}
 	k.CgroupRoot = strings.Trim(k.CgroupRoot, "/")
 	for _, d := range []struct {
@@ -337,6 +355,17 @@ func (c *Config) Reserved() corev1.ResourceList {
 	}
 	return out
 }
+
+// ServingRequested says whether the serving certificate is asked for: a file that is named wins.
+func (c *Config) ServingRequested() bool {
+	return c.Kubelet.ServerTLSBootstrap && (c.Kubelet.TLSCertFile == "" || c.Kubelet.TLSCertFile == c.ServingFile())
+}
+
+// ServingFile and ClientFile hold the certificates that were asked for, each with its key; the names are upstream's.
+func (c *Config) ServingFile() string { return filepath.Join(c.CertDir, "kubelet-server-current.pem") }
+
+// ClientFile is the one for the client certificate.
+func (c *Config) ClientFile() string { return filepath.Join(c.CertDir, "kubelet-client-current.pem") }
 
 // LinksDir is where links to all container logs are kept, beside the logs: /var/log/containers for /var/log/pods.
 func (c *Config) LinksDir() string {

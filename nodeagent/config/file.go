@@ -25,6 +25,7 @@ var used = []string{
 	"seccompDefault", "registerWithTaints", "registerNode", "evictionHard", "evictionSoft", "evictionSoftGracePeriod",
 	"evictionMinimumReclaim", "evictionPressureTransitionPeriod", "evictionMaxPodGracePeriod", "imageGCHighThresholdPercent",
 	"imageGCLowThresholdPercent", "imageMinimumGCAge", "staticPodPath", "fileCheckFrequency", "imageMaximumGCAge", "enforceNodeAllocatable",
+	"rotateCertificates", "serverTLSBootstrap",
 }
 
 // settled are fields of which one value is what this agent does anyway.

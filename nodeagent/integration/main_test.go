@@ -74,12 +74,23 @@ type agent struct {
 	api     *client.API
 	dir     string
 	binary  string
+	extra   []string // flags
 	process *exec.Cmd
 	log     *os.File
 }
 
 // start builds everything, starts an apiserver and the agent, and waits until the node is ready.
 func start(t *testing.T) *agent {
+	t.Helper()
+	a := prepare(t)
+	a.launch()
+	t.Cleanup(a.stop)
+	a.nodeReady()
+	return a
+}
+
+// prepare does all that comes before the agent's own start.
+func prepare(t *testing.T) *agent {
 	t.Helper()
 	a := &agent{t: t, env: testenv.Start(t), dir: t.TempDir(), binary: testenv.Build(t, "nodeagent")}
 	a.api = a.env.API()
@@ -92,8 +103,11 @@ func start(t *testing.T) *agent {
 	if _, err := client.ServiceAccounts.Create(t.Context(), a.api, account); err != nil {
 		t.Fatal(err)
 	}
-	a.launch()
-	t.Cleanup(a.stop)
+	return a
+}
+
+func (a *agent) nodeReady() {
+	a.t.Helper()
 	a.eventually("the node is ready", func(ctx context.Context) error {
 		n, err := client.Nodes.Get(ctx, a.api, "", nodeName)
 		if err != nil {
@@ -106,7 +120,6 @@ func start(t *testing.T) *agent {
 		}
 		return fmt.Errorf("conditions %+v", n.Status.Conditions)
 	})
-	return a
 }
 
 func (a *agent) path(name string) string { return filepath.Join(a.dir, name) }
@@ -136,6 +149,7 @@ clusterDNS: [10.32.0.10]
 cgroupRoot: %s
 podLogsDir: %s
 staticPodPath: %s
+evictionHard: {memory.available: 1Mi} # how full this machine's disk is must not matter
 `, a.env.Dir+"/ca.pem", cgroup, a.path("logs/pods"), a.path("manifests"))
 	if err := os.MkdirAll(a.path("manifests"), 0o755); err != nil {
 		a.t.Fatal(err)
@@ -157,6 +171,7 @@ func (a *agent) launch() {
 	a.process = exec.Command(a.binary, "--config="+a.path("config.yaml"), "--kubeconfig="+a.path("kubeconfig"), "--hostname-override="+nodeName,
 		"--node-ip="+nodeIP, "--root-dir="+a.path("kubelet"), "--state-dir="+a.path("run"), "--image-dir="+a.path("images"),
 		"--pod-cidr=10.200.1.0/24", "--v=2")
+	a.process.Args = append(a.process.Args, a.extra...)
 	a.process.Stdout, a.process.Stderr = log, log
 	if err := a.process.Start(); err != nil {
 		a.t.Fatal(err)
@@ -212,7 +227,7 @@ func cgroups() []string {
 // eventually waits until check returns nil.
 func (a *agent) eventually(what string, check func(ctx context.Context) error) {
 	a.t.Helper()
-	ctx, cancel := context.WithTimeout(a.t.Context(), 40*time.Second)
+	ctx, cancel := context.WithTimeout(a.t.Context(), 2*time.Minute)
 	defer cancel()
 	for {
 		err := check(ctx)

@@ -46,7 +46,6 @@ import (
 	"hardway/shared/client"
 	"hardway/shared/daemon"
 	"hardway/shared/metrics"
-	"hardway/shared/mtls"
 )
 
 // maxNodeImages is how many images the Node's status lists.
@@ -94,6 +93,9 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	}
 	a := &agent{cfg: cfg, log: log, reg: metrics.New(), health: daemon.NewHealth()}
 	a.setReady(errNoRange)
+	if err := join(ctx, cfg, log.Named("certificate")); err != nil {
+		return err
+	}
 	if err := a.open(); err != nil {
 		return err
 	}
@@ -105,6 +107,7 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	if err := a.listen(&g); err != nil {
 		return err
 	}
+	a.keepClientCertificate(&g)
 	g.Add("events", a.events.Run)
 	g.Add("watchdog", daemon.Watchdog(a.health))
 	g.Add("watches", a.informer.set.Run)
@@ -264,20 +267,11 @@ func (a *agent) listen(g *daemon.Group) error {
 	if !*k.EnableServer {
 		return nil
 	}
-	tls, err := mtls.Server(mtls.Files{Cert: k.TLSCertFile, Key: k.TLSPrivateKeyFile, CA: k.Authentication.X509.ClientCAFile})
-	if err != nil {
-		return &daemon.ConfigError{Err: err}
-	}
-	l, err := daemon.Listen(net.JoinHostPort(k.Address, fmt.Sprint(k.Port)))
-	if err != nil {
-		return err
-	}
 	h := serve.Handler(serve.Options{
 		Node: a.cfg.Hostname, Pods: a.workers, Runtime: a.runtime, RootDir: a.cfg.RootDir, ImageDir: a.cfg.ImageDir, LogDir: k.PodLogsDir, IdleTimeout: k.StreamingConnectionIdleTimeout.Duration,
 		Auth: a.authOptions(), Config: k, Health: a.health, Registry: a.reg, Log: a.log.Named("serve"),
 	})
-	g.Add("serve", func(ctx context.Context) error { return daemon.Serve(ctx, l, tls, h, a.log.Named("serve")) })
-	return nil
+	return a.serve(g, h)
 }
 
 // runPods runs the pods: those of the manifest folder at once, those of the API when it is known which there are.
