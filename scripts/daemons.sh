@@ -43,6 +43,7 @@ clusterDNS: [$cluster_dns]
 resolvConf: $resolv
 cgroupRoot: /$at_cgroup
 podLogsDir: $at_logs/pods
+evictionHard: {memory.available: 100Mi, nodefs.available: 1Gi, nodefs.inodesFree: 2%, imagefs.available: 1Gi} # whoever tries this may have a full disk
 END
   put "$conf/netproxy$at_suffix.yaml" <<END
 apiVersion: kubeproxy.config.k8s.io/v1alpha1
