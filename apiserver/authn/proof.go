@@ -69,11 +69,11 @@ type Proxy struct {
 // they cannot be mistaken further on.
 func (p *Proxy) user(r *http.Request, now time.Time) *request.UserInfo {
 	user := p.read(r.Header)
+	p.drop(r.Header)
 	if user == nil || presented(r) == nil || verify(r.TLS.PeerCertificates, p.Roots(), now) != nil ||
 		len(p.Names) > 0 && !slices.Contains(p.Names, presented(r).Subject.CommonName) {
 		return nil
 	}
-	p.drop(r.Header)
 	r.Header.Del("Authorization")
 	return user
 }
