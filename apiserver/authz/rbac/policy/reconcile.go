@@ -6,6 +6,7 @@ import (
 	"maps"
 	"slices"
 
+	"golang.org/x/sync/errgroup"
 	rbacv1 "k8s.io/api/rbac/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -25,45 +26,51 @@ type Registry interface {
 	Delete(ctx context.Context, namespace, name string, o *metav1.DeleteOptions) (resource.Object, bool, error)
 }
 
+// atOnce is how many objects are written at the same time: etcd puts writes that arrive together onto disk together.
+const atOnce = 32
+
 // Reconcile makes what is missing, and completes what is there: rules and subjects of the policy are added, nothing that
 // somebody else has added is taken away. Objects whose annotation AutoUpdate is not "true" are left alone. A binding that
-// names another role is made anew, because its role cannot be changed.
+// names another role is made anew, because its role cannot be changed. Roles come before bindings.
 func (p *Policy) Reconcile(ctx context.Context, of func(schema.GroupResource) Registry) error {
 	reg := func(plural string) Registry {
 		return of(schema.GroupResource{Group: rbacv1.GroupName, Resource: plural})
 	}
+	roles, gctx := errgroup.WithContext(ctx)
+	roles.SetLimit(atOnce)
 	for _, want := range p.ClusterRoles {
-		if err := ensure(ctx, reg("clusterroles"), want, completeClusterRole(want)); err != nil {
-			return err
-		}
+		roles.Go(func() error { return ensure(gctx, reg("clusterroles"), want, completeClusterRole(want)) })
 	}
 	for _, want := range p.Roles {
-		if err := ensure(ctx, reg("roles"), want, func(have resource.Object) resource.Object {
-			role, ok := have.(*rbacv1.Role)
-			if !ok {
-				return nil
-			}
-			missing := lacking(role.Rules, want.Rules)
-			if len(missing) == 0 {
-				return nil
-			}
-			role.Rules = append(role.Rules, missing...)
-			return role
-		}); err != nil {
-			return err
-		}
+		roles.Go(func() error { return ensure(gctx, reg("roles"), want, completeRole(want)) })
 	}
+	if err := roles.Wait(); err != nil {
+		return err
+	}
+	bindings, gctx := errgroup.WithContext(ctx)
+	bindings.SetLimit(atOnce)
 	for _, want := range p.ClusterRoleBindings {
-		if err := ensureBinding(ctx, reg("clusterrolebindings"), want); err != nil {
-			return err
-		}
+		bindings.Go(func() error { return ensureBinding(gctx, reg("clusterrolebindings"), want) })
 	}
 	for _, want := range p.RoleBindings {
-		if err := ensureBinding(ctx, reg("rolebindings"), want); err != nil {
-			return err
-		}
+		bindings.Go(func() error { return ensureBinding(gctx, reg("rolebindings"), want) })
 	}
-	return nil
+	return bindings.Wait()
+}
+
+func completeRole(want *rbacv1.Role) func(resource.Object) resource.Object {
+	return func(have resource.Object) resource.Object {
+		role, ok := have.(*rbacv1.Role)
+		if !ok {
+			return nil
+		}
+		missing := lacking(role.Rules, want.Rules)
+		if len(missing) == 0 {
+			return nil
+		}
+		role.Rules = append(role.Rules, missing...)
+		return role
+	}
 }
 
 // ensure creates an object, or lets complete change the one that is there: nil when it is complete.
