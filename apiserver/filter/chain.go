@@ -108,6 +108,13 @@ func (c *chain) authorize(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		state := request.StateOf(r.Context())
 		decision, reason, err := c.Authorizer.Authorize(r.Context(), state.User, state.Info)
+		asked := state.Info
+		if decision == authz.Allow && enters(asked) {
+			may := *asked
+			may.Verb = "create"
+			asked = &may
+			decision, reason, err = c.Authorizer.Authorize(r.Context(), state.User, asked)
+		}
 		if decision == authz.Allow {
 			state.Decision, state.Allowed = "allow", reason
 			next.ServeHTTP(w, r)
@@ -118,6 +125,15 @@ func (c *chain) authorize(next http.Handler) http.Handler {
 			reason = strings.TrimSpace(reason + "\n" + err.Error())
 		}
 		state.Decision, state.Allowed = "forbid", reason
-		c.Fail(w, r, refuse(state.User, state.Info, reason))
+		c.Fail(w, r, refuse(state.User, asked, reason))
 	})
+}
+
+// enters says that a request goes into a pod by a GET, as WebSockets begin: that takes the right to create, too, because
+// who may only look must not run commands.
+func enters(i *request.Info) bool {
+	if !i.IsResource || i.Group != "" || i.Resource != "pods" || i.Verb != "get" {
+		return false
+	}
+	return i.Subresource == "exec" || i.Subresource == "attach" || i.Subresource == "portforward"
 }

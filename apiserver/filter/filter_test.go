@@ -193,3 +193,27 @@ func TestDeadlines(t *testing.T) {
 		send(t.Context(), "jane", "GET", url)
 	}
 }
+
+// looks may get everything, and do nothing else.
+type looks struct{}
+
+func (looks) Authorize(_ context.Context, _ *request.UserInfo, info *request.Info) (authz.Decision, string, error) {
+	if info.Verb == "get" {
+		return authz.Allow, "", nil
+	}
+	return authz.NoOpinion, "", nil
+}
+
+// TestEnteringTakesCreate: a WebSocket begins with a GET, but who may only get must not run commands.
+func TestEnteringTakesCreate(t *testing.T) {
+	send, _ := chainOf(func(http.ResponseWriter, *http.Request) {}, func(o *Options) { o.Authorizer = looks{} })
+	const pod = "/api/v1/namespaces/ns/pods/p"
+	for path, want := range map[string]int{
+		pod: http.StatusOK, pod + "/log": http.StatusOK, pod + "/exec": http.StatusForbidden, pod + "/attach": http.StatusForbidden, pod + "/portforward": http.StatusForbidden,
+	} {
+		w := send(t.Context(), "ann", "GET", path)
+		if w.Code != want || want == http.StatusForbidden && !strings.Contains(w.Body.String(), "cannot create resource") {
+			t.Errorf("%s: %d %s, want %d", path, w.Code, w.Body, want)
+		}
+	}
+}

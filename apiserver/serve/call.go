@@ -63,7 +63,8 @@ func (s *Server) resource(w http.ResponseWriter, r *http.Request) {
 	c := &call{endpoint: e, s: s, w: w, r: r, info: info, namespace: info.Namespace}
 	if e.kind.Scope == resource.Cluster {
 		c.namespace = ""
-		if info.Namespace != "" && e.kind.Plural != "namespaces" {
+		// A Namespace's own path carries its name twice; nothing else outside namespaces is reached through one.
+		if info.Namespace != "" && (e.kind.Plural != "namespaces" || info.Name != info.Namespace) {
 			notFound(w, r)
 			return
 		}

@@ -600,7 +600,6 @@ func (f *fortress) badObjects() []attack {
 		row(editor, "control: a calm pod", "GET", strict+"/pods/calm", "", yes()),
 		row(editor, "a privileged pod", "POST", strict+"/pods", privileged, no()),
 		row(editor, "a privileged ephemeral container", "PATCH", strict+"/pods/calm/ephemeralcontainers", `{"spec":{"ephemeralContainers":[{"name":"e","image":"i","securityContext":{"privileged":true}}]}}`, no()),
-		row(editor, "a privileged pod by apply", "PATCH", strict+"/pods/new?fieldManager=x&force=true", privileged, []int{forbidden, http.StatusNotFound}),
 	}
 	for _, address := range []string{"127.0.0.1", "169.254.169.254", "224.0.0.1", "::1"} {
 		rows = append(rows, row(mayor, "endpoints at "+address, "POST", town+"/endpoints", fmt.Sprintf(`{"metadata":{"name":"e"},"subsets":[{"addresses":[{"ip":%q}],"ports":[{"port":80}]}]}`, address), bad))
