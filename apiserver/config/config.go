@@ -53,7 +53,10 @@ type Config struct {
 	EncryptionReload bool
 
 	// MaxReads and MaxWrites bound the requests in flight; long-running ones are not counted. 0: no bound.
+	// With Fairness their sum is what priority levels share.
 	MaxReads, MaxWrites int
+	// Fairness shares the server out by FlowSchemas and PriorityLevelConfigurations.
+	Fairness bool
 	// RequestTimeout bounds a request that is not long-running; MinWatch is the least time before a watch is ended.
 	RequestTimeout time.Duration
 	MinWatch       int // seconds
@@ -102,6 +105,7 @@ func Default() *Config {
 		ServiceRange: "10.32.0.0/24", NodePorts: "30000-32767",
 		Kubelet:         Kubelet{AddressTypes: []string{"InternalIP", "InternalDNS", "Hostname", "ExternalIP", "ExternalDNS"}},
 		AllowPrivileged: true,
+		Fairness:        true,
 		MaxReads:        400, MaxWrites: 200, RequestTimeout: time.Minute, MinWatch: 1800,
 	}
 }
@@ -121,6 +125,7 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.EncryptionConfig, "encryption-provider-config", "", "file that says how objects are encrypted at rest (default: not at all)")
 	fs.StringVar(&c.EncryptionConfig, "experimental-encryption-provider-config", "", "old name of --encryption-provider-config")
 	fs.BoolVar(&c.EncryptionReload, "encryption-provider-config-automatic-reload", false, "read --encryption-provider-config again when it has changed")
+	fs.BoolVar(&c.Fairness, "enable-priority-and-fairness", c.Fairness, "share the server out by FlowSchemas and PriorityLevelConfigurations")
 	fs.IntVar(&c.MaxReads, "max-requests-inflight", c.MaxReads, "reads in flight at most, 0 for no bound")
 	fs.IntVar(&c.MaxWrites, "max-mutating-requests-inflight", c.MaxWrites, "writes in flight at most, 0 for no bound")
 	fs.DurationVar(&c.RequestTimeout, "request-timeout", c.RequestTimeout, "deadline of a request that is not meant to last")
@@ -168,7 +173,7 @@ var ignored = []string{
 	"audit-log-format", "audit-log-version", "audit-webhook-version",
 	"service-account-lookup", "proxy-client-cert-file", "proxy-client-key-file", "enable-aggregator-routing",
 	"storage-backend", "storage-media-type", "watch-cache", "default-watch-cache-size", "watch-cache-sizes",
-	"enable-priority-and-fairness", "profiling", "feature-gates", "endpoint-reconciler-type",
+	"profiling", "feature-gates", "endpoint-reconciler-type",
 }
 
 // Validate returns all that is wrong, joined.

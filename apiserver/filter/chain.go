@@ -11,6 +11,7 @@ import (
 
 	"hardway/apiserver/audit"
 	"hardway/apiserver/authz"
+	"hardway/apiserver/fairness"
 	"hardway/apiserver/request"
 )
 
@@ -27,6 +28,9 @@ type Options struct {
 	Fail func(w http.ResponseWriter, r *http.Request, err error)
 	// MaxReads and MaxWrites bound the requests in flight, long-running ones apart; 0 means no bound.
 	MaxReads, MaxWrites int
+	// Gate shares the server out by priority and fairness, and Shares counts it; nil: MaxReads and MaxWrites alone hold.
+	Gate   *fairness.Gate
+	Shares *fairness.Metrics
 	// Timeout is the deadline of a request that is not long-running.
 	Timeout time.Duration
 	// Draining says that the server stops and takes nothing new; nil: never.
@@ -50,7 +54,7 @@ func New(o Options, h http.Handler) http.Handler {
 	}
 	c := &chain{Options: o, reads: newLimit(o.MaxReads), writes: newLimit(o.MaxWrites)}
 	for _, with := range []func(http.Handler) http.Handler{
-		c.authorize, c.impersonate, c.deadline, c.inFlight, c.audit, c.authenticate, c.drain, c.measure, c.describe, c.recover,
+		c.authorize, c.impersonate, c.deadline, c.share, c.audit, c.authenticate, c.drain, c.measure, c.describe, c.recover,
 	} {
 		h = with(h)
 	}

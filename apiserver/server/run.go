@@ -22,6 +22,7 @@ import (
 	"hardway/apiserver/crd"
 	"hardway/apiserver/discovery"
 	"hardway/apiserver/encryption"
+	"hardway/apiserver/fairness"
 	"hardway/apiserver/filter"
 	"hardway/apiserver/kinds"
 	"hardway/apiserver/openapi"
@@ -101,6 +102,7 @@ type server struct {
 	set       *registry.Set
 	documents *openapi.Server
 	custom    *crd.Engine
+	fair      *fairness.Follower // nil: off
 	allocator *allocate.Allocator
 	proxy     *proxy.Proxy
 	bootstrap *bootstrap.Bootstrap
@@ -151,7 +153,9 @@ func (s *server) build(ctx context.Context) (http.Handler, error) {
 		Log:      s.log,
 	})
 	s.custom = s.customKinds(handlers, all)
+	gate, shares := s.makeGate()
 	return filter.New(filter.Options{
+		Gate: gate, Shares: shares,
 		Audit: s.auditor,
 		Log:   s.log, Metrics: filter.NewMetrics(s.reg, handlers.Known), Authorizer: s.access.authorizer, Authenticate: s.access.authenticator.Authenticate, Fail: serve.Fail,
 		Draining: s.draining.Load, GoawayChance: s.cfg.GoawayChance,
@@ -205,6 +209,9 @@ func (s *server) run(ctx context.Context, srv *http.Server, l net.Listener, star
 	g.Add("caches", s.set.Run)
 	g.Add("bootstrap", s.bootstrap.Run)
 	g.Add("custom kinds", s.custom.Run)
+	if s.fair != nil {
+		g.Add("priority and fairness", s.shareOut)
+	}
 	g.Add("access", s.follow)
 	g.Add("files", s.reloadFiles)
 	if s.encryption != nil {

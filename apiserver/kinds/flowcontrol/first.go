@@ -56,6 +56,11 @@ func meta(name string) metav1.ObjectMeta {
 	return metav1.ObjectMeta{Name: name, Annotations: map[string]string{flowcontrolv1.AutoUpdateAnnotationKey: "true"}}
 }
 
+// Mandatory are those of First that a cluster cannot be without.
+func Mandatory() ([]*flowcontrolv1.PriorityLevelConfiguration, []*flowcontrolv1.FlowSchema) {
+	return mandatoryLevels(), mandatorySchemas()
+}
+
 func mandatoryLevels() []*flowcontrolv1.PriorityLevelConfiguration {
 	rest := queued("catch-all", 5, 0, 0, 0)
 	rest.Spec.Limited.LimitResponse = flowcontrolv1.LimitResponse{Type: flowcontrolv1.LimitResponseTypeReject}

@@ -1,10 +1,8 @@
 // Package flowcontrol declares the kinds of the group flowcontrol.apiserver.k8s.io: which requests get how much of the
-// server when there are too many. They are kept and checked; the limits of the filter chain do not follow them yet, and
-// every write of one says so in a warning.
+// server when there are too many. Package fairness obeys them.
 package flowcontrol
 
 import (
-	"context"
 	"fmt"
 	"slices"
 	"strings"
@@ -18,7 +16,6 @@ import (
 	"hardway/apiserver/kinds/fill"
 	"hardway/apiserver/kinds/scheme"
 	"hardway/apiserver/kinds/show"
-	"hardway/apiserver/request"
 	"hardway/apiserver/resource"
 )
 
@@ -27,8 +24,6 @@ const (
 	exempt         = "exempt"
 	defaultOrder   = 1000
 	lastOrder      = 10000
-	// idle is the warning on every write.
-	idle = "this object is stored, but this server does not schedule requests by it: they are limited by --max-requests-inflight and --max-mutating-requests-inflight"
 )
 
 // FlowSchema says which requests belong to which priority level.
@@ -38,7 +33,6 @@ var FlowSchema = resource.Define(scheme.Types, resource.Spec[flowcontrolv1.FlowS
 	Default:                  func(f *flowcontrolv1.FlowSchema) { fill.Zero(&f.Spec.MatchingPrecedence, defaultOrder) },
 	SetStatus:                func(dst, src *flowcontrolv1.FlowSchema) { src.Status.DeepCopyInto(&dst.Status) },
 	SpecChanged:              func(f, old *flowcontrolv1.FlowSchema) bool { return !equality.Semantic.DeepEqual(f.Spec, old.Spec) },
-	Prepare:                  func(ctx context.Context, _, _ *flowcontrolv1.FlowSchema) { request.Warn(ctx, idle) },
 	Validate:                 validateSchema,
 	ValidateStatusUpdate:     func(f, _ *flowcontrolv1.FlowSchema) field.ErrorList { return validateSchemaStatus(f) },
 	AllowUnconditionalUpdate: true,

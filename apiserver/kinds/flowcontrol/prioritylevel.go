@@ -1,7 +1,6 @@
 package flowcontrol
 
 import (
-	"context"
 	"fmt"
 
 	flowcontrolv1 "k8s.io/api/flowcontrol/v1"
@@ -12,7 +11,6 @@ import (
 	"hardway/apiserver/kinds/fill"
 	"hardway/apiserver/kinds/scheme"
 	"hardway/apiserver/kinds/show"
-	"hardway/apiserver/request"
 	"hardway/apiserver/resource"
 )
 
@@ -31,7 +29,6 @@ var PriorityLevelConfiguration = resource.Define(scheme.Types, resource.Spec[flo
 	SpecChanged: func(l, old *flowcontrolv1.PriorityLevelConfiguration) bool {
 		return !equality.Semantic.DeepEqual(l.Spec, old.Spec)
 	},
-	Prepare:  func(ctx context.Context, _, _ *flowcontrolv1.PriorityLevelConfiguration) { request.Warn(ctx, idle) },
 	Validate: validateLevel,
 	ValidateStatusUpdate: func(l, _ *flowcontrolv1.PriorityLevelConfiguration) field.ErrorList {
 		var types []string
