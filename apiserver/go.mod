@@ -37,7 +37,10 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require k8s.io/kms v0.36.3
+require (
+	k8s.io/kms v0.36.3
+	k8s.io/kube-aggregator v0.36.3
+)
 
 require (
 	cel.dev/expr v0.25.2 // indirect

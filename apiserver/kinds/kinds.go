@@ -10,6 +10,7 @@ import (
 
 	"hardway/apiserver/kinds/admissionregistration"
 	"hardway/apiserver/kinds/apiextensions"
+	"hardway/apiserver/kinds/apiregistration"
 	"hardway/apiserver/kinds/apps"
 	"hardway/apiserver/kinds/authentication"
 	"hardway/apiserver/kinds/authorization"
@@ -57,6 +58,7 @@ var all = sync.OnceValue(func() []*resource.Kind {
 		admissionregistration.ValidatingAdmissionPolicyBinding,
 		admissionregistration.ValidatingWebhookConfiguration,
 		apiextensions.CustomResourceDefinition,
+		apiregistration.APIService,
 		apps.ControllerRevision,
 		apps.DaemonSet,
 		apps.Deployment,

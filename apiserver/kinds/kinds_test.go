@@ -258,6 +258,7 @@ func TestPrintedAsUpstream(t *testing.T) {
 		"ResourceClaim":                    "State=pending Age=<unknown>",
 		"ResourceClaimTemplate":            "Age=<unknown>",
 		"ResourceSlice":                    "Node=n1 Driver=gpu.example.com Pool=n1 Age=<unknown>",
+		"APIService":                       "Service=Local Available=True Age=<unknown>",
 	}
 	each(t, stored(), func(t *testing.T, k *resource.Kind) {
 		obj := sample(t, k, nil)
@@ -341,7 +342,7 @@ func TestNamesAreKnownAndUnique(t *testing.T) {
 
 func TestStorageKeysAreUpstreams(t *testing.T) {
 	want := map[string]string{"ReplicationController": "controllers", "Node": "minions", "Service": "services/specs", "Endpoints": "services/endpoints", "Ingress": "ingress",
-		"CustomResourceDefinition": "apiextensions.k8s.io/customresourcedefinitions"}
+		"CustomResourceDefinition": "apiextensions.k8s.io/customresourcedefinitions", "APIService": "apiregistration.k8s.io/apiservices"}
 	for _, k := range stored() {
 		if key, special := want[k.Names.Kind]; special && k.StorageKey != key || !special && k.StorageKey != k.Plural {
 			t.Errorf("%s is kept below %s", k.Names.Kind, k.StorageKey)

@@ -4,8 +4,10 @@ import (
 	"context"
 	"fmt"
 	"net"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"hardway/apiserver/crd"
 	"hardway/apiserver/discovery"
@@ -25,6 +27,25 @@ func (s *server) customKinds(handlers *serve.Server, all []*resource.Kind) *crd.
 		handlers.Publish(custom, discovery.New(kinds, s.reachedAt()), s.documents.With(kinds[len(all):]))
 	}
 	return crd.New(crd.Options{Set: s.set, Caller: webhook.New(s.clusterIP), Publish: publish, Log: s.log.Named("crd")})
+}
+
+// current lists the served versions but those that are served for old manifests alone.
+func current(all []*resource.Kind) []schema.GroupVersion {
+	var out []schema.GroupVersion
+	for _, k := range all {
+		gvs := []schema.GroupVersion{k.GVK().GroupVersion()}
+		for _, v := range k.Versions {
+			if v.Deprecated == "" {
+				gvs = append(gvs, schema.GroupVersion{Group: v.Names.Group, Version: v.Names.Version})
+			}
+		}
+		for _, gv := range gvs {
+			if !slices.Contains(out, gv) {
+				out = append(out, gv)
+			}
+		}
+	}
+	return out
 }
 
 // reachedAt is where clients reach this server.

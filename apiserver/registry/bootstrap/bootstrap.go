@@ -16,6 +16,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/util/intstr"
 
+	"hardway/apiserver/kinds/apiregistration"
 	"hardway/apiserver/kinds/flowcontrol"
 	"hardway/apiserver/kinds/scheduling"
 	"hardway/apiserver/registry"
@@ -44,7 +45,9 @@ type Options struct {
 	// Advertise and Port are where other machines reach this apiserver.
 	Advertise netip.Addr
 	Port      int
-	Log       *zap.Logger
+	// Versions are the served ones, each of which gets an APIService.
+	Versions []schema.GroupVersion
+	Log      *zap.Logger
 }
 
 // retryInterval is the time between attempts while something fails.
@@ -134,6 +137,11 @@ func (b *Bootstrap) round(ctx context.Context) error {
 	}
 	if b.Check(ctx) != nil {
 		close(b.done)
+		for _, gv := range b.o.Versions {
+			if err := b.o.ensure(ctx, apiregistration.APIService.GroupResource(), apiregistration.Local(gv)); err != nil {
+				b.o.Log.Warn("a served version has no APIService", zap.Stringer("version", gv), zap.Error(err))
+			}
+		}
 	}
 	if b.o.Advertise.IsLoopback() {
 		return nil // nobody but this machine could use it, and endpoints with it are refused
