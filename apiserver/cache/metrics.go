@@ -60,8 +60,11 @@ var figures = []figure{
 // memoDesc is this project's own: what shared encodings take.
 var memoDesc = describe("hardway_apiserver_encodings_bytes", "Bytes of encoded objects that are remembered for further readers.")
 
+// Feeds are the metrics of the caches of some feeds.
+type Feeds []*Feed
+
 // Describe implements prometheus.Collector.
-func (f *Feed) Describe(out chan<- *prometheus.Desc) {
+func (fs Feeds) Describe(out chan<- *prometheus.Desc) {
 	for _, fig := range figures {
 		out <- fig.desc
 	}
@@ -69,17 +72,21 @@ func (f *Feed) Describe(out chan<- *prometheus.Desc) {
 }
 
 // Collect implements prometheus.Collector.
-func (f *Feed) Collect(out chan<- prometheus.Metric) {
-	for _, c := range f.all() {
-		for _, fig := range figures {
-			labels := []string{c.kind.Group, c.kind.Plural}
-			if fig.index {
-				labels = append(labels, "")
+func (fs Feeds) Collect(out chan<- prometheus.Metric) {
+	remembered := 0
+	for _, f := range fs {
+		remembered += f.memo.size()
+		for _, c := range f.all() {
+			for _, fig := range figures {
+				labels := []string{c.kind.Group, c.kind.Plural}
+				if fig.index {
+					labels = append(labels, "")
+				}
+				out <- prometheus.MustNewConstMetric(fig.desc, fig.kind, float64(fig.of(c)), labels...)
 			}
-			out <- prometheus.MustNewConstMetric(fig.desc, fig.kind, float64(fig.of(c)), labels...)
 		}
 	}
-	out <- prometheus.MustNewConstMetric(memoDesc, prometheus.GaugeValue, float64(f.memo.size()))
+	out <- prometheus.MustNewConstMetric(memoDesc, prometheus.GaugeValue, float64(remembered))
 }
 
 // revision is the one that the cache's last change had.

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"hardway/apiserver/allocate"
 	"hardway/shared/daemon"
@@ -71,6 +73,10 @@ type Config struct {
 type Etcd struct {
 	// Servers are the URLs of an external cluster; empty: the embedded member.
 	Servers []string
+	// Overrides are kinds that lie in an etcd of their own, group/resource#server;server.
+	Overrides []string
+	// EventTTL is how long Events are kept.
+	EventTTL time.Duration
 	// CA, Cert and Key are the files for TLS with etcd, on both sides of it.
 	CA, Cert, Key string
 	// Prefix is where everything lies in etcd.
@@ -101,7 +107,7 @@ func Default() *Config {
 		BindAddress: "0.0.0.0", Port: 6443,
 		Access:       defaultAccess(),
 		Audit:        defaultAudit(),
-		Etcd:         Etcd{Prefix: "/registry", Compaction: 5 * time.Minute, DataDir: "/var/lib/hardway/etcd", Name: "hardway", InitialState: "new"},
+		Etcd:         Etcd{Prefix: "/registry", Compaction: 5 * time.Minute, EventTTL: time.Hour, DataDir: "/var/lib/hardway/etcd", Name: "hardway", InitialState: "new"},
 		ServiceRange: "10.32.0.0/24", NodePorts: "30000-32767",
 		Kubelet:         Kubelet{AddressTypes: []string{"InternalIP", "InternalDNS", "Hostname", "ExternalIP", "ExternalDNS"}},
 		AllowPrivileged: true,
@@ -143,6 +149,8 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 func (c *Config) BindEtcd(fs *pflag.FlagSet) {
 	e := &c.Etcd
 	fs.StringSliceVar(&e.Servers, "etcd-servers", nil, "URLs of an external etcd (default: the embedded one)")
+	fs.StringSliceVar(&e.Overrides, "etcd-servers-overrides", nil, "kinds that lie in an etcd of their own, such as /events#https://10.0.0.1:2379;https://10.0.0.2:2379")
+	fs.DurationVar(&e.EventTTL, "event-ttl", e.EventTTL, "how long Events are kept")
 	fs.StringVar(&e.CA, "etcd-cafile", "", "file of the CA of etcd's certificates")
 	fs.StringVar(&e.Cert, "etcd-certfile", "", "file of the certificate for etcd")
 	fs.StringVar(&e.Key, "etcd-keyfile", "", "file of that certificate's key")
@@ -169,7 +177,7 @@ func (c *Config) bindKubelet(fs *pflag.FlagSet) {
 
 // ignored are flags of upstream that mean nothing here, or nothing yet.
 var ignored = []string{
-	"apiserver-count", "kubelet-https", "kubelet-timeout", "runtime-config", "event-ttl",
+	"apiserver-count", "kubelet-https", "kubelet-timeout", "runtime-config",
 	"audit-log-format", "audit-log-version", "audit-webhook-version",
 	"service-account-lookup", "proxy-client-cert-file", "proxy-client-key-file", "enable-aggregator-routing",
 	"storage-backend", "storage-media-type", "watch-cache", "default-watch-cache-size", "watch-cache-sizes",
@@ -238,6 +246,14 @@ func (e *Etcd) validate() []error {
 	if len(e.Servers) == 0 && e.DataDir == "" {
 		errs = append(errs, errors.New("--etcd-data-dir is needed without --etcd-servers"))
 	}
+	for _, text := range e.Overrides {
+		if _, err := ParseOverride(text); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	if e.EventTTL < time.Second {
+		errs = append(errs, errors.New("--event-ttl must be a second at least"))
+	}
 	if e.InitialState != "new" && e.InitialState != "existing" {
 		errs = append(errs, fmt.Errorf("--etcd-initial-cluster-state: %q is neither new nor existing", e.InitialState))
 	}
@@ -245,4 +261,20 @@ func (e *Etcd) validate() []error {
 		errs = append(errs, errors.New("--etcd-servers names an external etcd: the flags of the embedded one do not go with it"))
 	}
 	return errs
+}
+
+// Override is a kind that lies in an etcd of its own.
+type Override struct {
+	Kind    schema.GroupResource
+	Servers []string
+}
+
+// ParseOverride reads one part of --etcd-servers-overrides: group/resource#server;server.
+func ParseOverride(text string) (Override, error) {
+	kind, servers, found := strings.Cut(text, "#")
+	group, plural, slash := strings.Cut(kind, "/")
+	if !found || !slash || plural == "" || servers == "" {
+		return Override{}, fmt.Errorf("--etcd-servers-overrides: %q is not group/resource#server;server", text)
+	}
+	return Override{schema.GroupResource{Group: group, Resource: plural}, strings.Split(servers, ";")}, nil
 }

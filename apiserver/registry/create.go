@@ -150,6 +150,9 @@ func (r *Registry) ttl(obj resource.Object) int64 {
 	if r.kind.TTL == nil {
 		return 0
 	}
+	if r.eventTTL > 0 {
+		return r.eventTTL
+	}
 	return r.kind.TTL(obj)
 }
 

@@ -22,6 +22,7 @@ type Registry struct {
 	cache     *cache.Cache
 	admission admission.Chain
 	hooks     Hooks
+	eventTTL  int64 // seconds, for kinds with a time to live; 0: as the kind says
 }
 
 // Hooks are the runtime behaviour that a static declaration cannot have. Nil functions do nothing.

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"slices"
@@ -31,15 +32,19 @@ type Options struct {
 	Hooks func(s *Set) map[schema.GroupResource]Hooks
 	// MemoBytes bounds remembered encodings; default cache.DefaultMemo.
 	MemoBytes int
+	// StoreOf is where a kind lies that does not lie in Store: nil, or a nil result, is Store. Each store has revisions
+	// of its own.
+	StoreOf func(gr schema.GroupResource) *store.Store
+	// EventTTL is how long Events are kept; 0: as their kind says.
+	EventTTL time.Duration
 	// Compaction is how old revisions may become; default store.CompactInterval, negative: for ever.
 	Compaction time.Duration
 	Log        *zap.Logger
 }
 
-// Set holds the registries of all kinds, on one store and one feed.
+// Set holds the registries of all kinds, on one store, or a few, with a feed each.
 type Set struct {
-	feed       *cache.Feed
-	store      *store.Store
+	shards     []shard // that of Options.Store is the first
 	compaction time.Duration
 	log        *zap.Logger
 	seal       func(gr schema.GroupResource) store.Transformer
@@ -59,15 +64,21 @@ func NewSet(o Options) *Set {
 		o.Compaction = store.CompactInterval
 	}
 	s := &Set{
-		feed:  cache.NewFeed(o.Store, cache.Options{MemoBytes: o.MemoBytes, Log: o.Log}),
-		store: o.Store, compaction: o.Compaction, log: o.Log,
-		by: map[schema.GroupResource]*Registry{}, seal: o.Transformer,
+		compaction: o.Compaction, log: o.Log, by: map[schema.GroupResource]*Registry{}, seal: o.Transformer,
 	}
+	s.shard(o.Store, o)
 	for _, kind := range o.Kinds {
 		if kind.Review != nil {
 			continue // a question: never stored
 		}
-		r := New(kind, o.Store, s.feed.Add(kind, s.transformer(kind.GroupResource())), nil, Hooks{})
+		at := s.shards[0]
+		if o.StoreOf != nil {
+			if st := o.StoreOf(kind.GroupResource()); st != nil {
+				at = s.shard(st, o)
+			}
+		}
+		r := New(kind, at.store, at.feed.Add(kind, s.transformer(kind.GroupResource())), nil, Hooks{})
+		r.eventTTL = int64(o.EventTTL / time.Second)
 		s.all = append(s.all, r)
 		s.by[r.gr] = r
 	}
@@ -97,14 +108,14 @@ func (s *Set) transformer(gr schema.GroupResource) store.Transformer {
 // and returns when its objects are there. For does not find it until Name says so.
 func (s *Set) Attach(ctx context.Context, kind *resource.Kind, feed *cache.Feed) (*Registry, error) {
 	if feed == nil {
-		feed = s.feed
+		feed = s.shards[0].feed
 	}
 	c := feed.Add(kind, s.transformer(kind.GroupResource()))
 	if err := c.Filled(ctx); err != nil {
 		feed.Remove(c)
 		return nil, fmt.Errorf("read the stored %s: %w", kind.GroupResource(), err)
 	}
-	return New(kind, s.store, c, s.chain, Hooks{}), nil
+	return New(kind, s.shards[0].store, c, s.chain, Hooks{}), nil
 }
 
 // Detach ends a registry that was attached, and its watches.
@@ -112,7 +123,7 @@ func (s *Set) Detach(r *Registry) { r.cache.Feed().Remove(r.cache) }
 
 // Feed makes a feed for kinds below a storage key. Its Run is the caller's to call.
 func (s *Set) Feed(within string) *cache.Feed {
-	return cache.NewFeed(s.store, cache.Options{Within: within, Log: s.log})
+	return cache.NewFeed(s.shards[0].store, cache.Options{Within: within, Log: s.log})
 }
 
 // Name lets For and All find attached registries, and them alone beside those of the beginning.
@@ -131,39 +142,73 @@ func (s *Set) Name(attached []*Registry) {
 	s.all, s.by = all, by
 }
 
+// shard is a store with the feed of the kinds that lie there.
+type shard struct {
+	store *store.Store
+	feed  *cache.Feed
+}
+
+// shard finds or makes that of a store.
+func (s *Set) shard(st *store.Store, o Options) shard {
+	for _, have := range s.shards {
+		if have.store == st {
+			return have
+		}
+	}
+	made := shard{st, cache.NewFeed(st, cache.Options{MemoBytes: o.MemoBytes, Log: o.Log})}
+	s.shards = append(s.shards, made)
+	return made
+}
+
 // Run feeds the caches, and drops old revisions from etcd, until ctx ends; then all watches end.
 func (s *Set) Run(ctx context.Context) error {
-	var compacting sync.WaitGroup
-	defer compacting.Wait()
-	if s.compaction > 0 {
-		compacting.Go(func() { s.store.Compact(ctx, s.compaction, s.log) })
+	errs := make([]error, len(s.shards))
+	var running sync.WaitGroup
+	for i, at := range s.shards {
+		if s.compaction > 0 {
+			running.Go(func() { at.store.Compact(ctx, s.compaction, s.log) })
+		}
+		running.Go(func() { errs[i] = at.feed.Run(ctx) })
 	}
-	return s.feed.Run(ctx)
+	running.Wait()
+	return errors.Join(errs...)
 }
 
 // WaitForSync returns when every cache holds its kind.
 func (s *Set) WaitForSync(ctx context.Context) error {
-	select {
-	case <-s.feed.Synced():
-		return nil
-	case <-ctx.Done():
-		return fmt.Errorf("fill the watch caches: %w", context.Cause(ctx))
+	for _, at := range s.shards {
+		select {
+		case <-at.feed.Synced():
+		case <-ctx.Done():
+			return fmt.Errorf("fill the watch caches: %w", context.Cause(ctx))
+		}
 	}
+	return nil
 }
 
 // Ready is a readiness check: the caches are filled and reach what etcd has.
 func (s *Set) Ready(ctx context.Context) error {
-	select {
-	case <-s.feed.Synced():
-	default:
-		return cache.ErrNotReady
+	for _, at := range s.shards {
+		select {
+		case <-at.feed.Synced():
+		default:
+			return cache.ErrNotReady
+		}
+		if _, err := at.feed.Fresh(ctx); err != nil {
+			return err
+		}
 	}
-	_, err := s.feed.Fresh(ctx)
-	return err
+	return nil
 }
 
 // Metrics are those of the caches.
-func (s *Set) Metrics() prometheus.Collector { return s.feed }
+func (s *Set) Metrics() prometheus.Collector {
+	feeds := make(cache.Feeds, len(s.shards))
+	for i, at := range s.shards {
+		feeds[i] = at.feed
+	}
+	return feeds
+}
 
 // For finds a kind's registry, nil when there is none.
 func (s *Set) For(gr schema.GroupResource) *Registry {

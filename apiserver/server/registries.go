@@ -43,6 +43,7 @@ func (s *server) makeRegistries(all []*resource.Kind) error {
 	var failed error
 	s.set = registry.NewSet(registry.Options{
 		Kinds: all, Store: s.kept.Store, Compaction: compaction, Log: s.log,
+		StoreOf: s.kept.storeOf, EventTTL: s.cfg.Etcd.EventTTL,
 		Admission: func(set *registry.Set) admission.Chain {
 			var chain admission.Chain
 			chain, failed = s.plugins(set)

@@ -64,7 +64,7 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 		return err
 	}
 	reg := metrics.New()
-	kept, err := openStore(ctx, cfg, store.NewMetrics(reg, kinds.All()), log)
+	kept, err := openStores(ctx, cfg, store.NewMetrics(reg, kinds.All()), log)
 	if err != nil {
 		return err
 	}

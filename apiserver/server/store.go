@@ -2,11 +2,14 @@ package server
 
 import (
 	"context"
+	"errors"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"hardway/apiserver/config"
 	"hardway/apiserver/etcd"
@@ -20,8 +23,10 @@ type kept struct {
 	space    func(context.Context) (etcd.Space, error)
 	snapshot func(context.Context) (io.ReadCloser, error)
 	metrics  prometheus.Gatherers // of the embedded member
-	done     <-chan struct{}
-	stop     func()
+	// elsewhere are the stores of kinds that lie in an etcd of their own.
+	elsewhere map[schema.GroupResource]*store.Store
+	done      <-chan struct{}
+	stop      func()
 }
 
 // alarms is a readiness check: while etcd has raised an alarm, it refuses to write.
@@ -65,6 +70,45 @@ func (k *kept) Collect(out chan<- prometheus.Metric) {
 	out <- prometheus.MustNewConstMetric(fullDesc, prometheus.GaugeValue, full, cluster)
 	out <- prometheus.MustNewConstMetric(alarmsDesc, prometheus.GaugeValue, float64(len(space.Alarms)), cluster)
 }
+
+// openStores opens the store, and those of the kinds that lie elsewhere.
+func openStores(ctx context.Context, cfg *config.Config, metrics *store.Metrics, log *zap.Logger) (*kept, error) {
+	k, err := openStore(ctx, cfg, metrics, log)
+	if err != nil {
+		return nil, err
+	}
+	k.elsewhere = map[schema.GroupResource]*store.Store{}
+	by := map[string]*store.Store{} // by their servers: kinds of one etcd share a store
+	for _, text := range cfg.Etcd.Overrides {
+		o, err := config.ParseOverride(text)
+		if err == nil && by[strings.Join(o.Servers, " ")] == nil {
+			err = k.addStore(ctx, cfg.Etcd, o.Servers, by, metrics, log)
+		}
+		if err != nil {
+			k.stop()
+			return nil, err
+		}
+		k.elsewhere[o.Kind] = by[strings.Join(o.Servers, " ")]
+	}
+	return k, nil
+}
+
+// addStore connects to a further etcd, which must answer for the server to be ready.
+func (k *kept) addStore(ctx context.Context, e config.Etcd, servers []string, by map[string]*store.Store, metrics *store.Metrics, log *zap.Logger) error {
+	client, err := etcd.Dial(ctx, etcd.External{Endpoints: servers, TLS: etcdFiles(e), Log: log.Named("etcd")})
+	if err != nil {
+		return err
+	}
+	st := store.New(client, store.Options{Prefix: e.Prefix, Metrics: metrics})
+	by[strings.Join(servers, " ")] = st
+	stop, ready, here := k.stop, k.ready, answers(st)
+	k.stop = func() { client.Close(); stop() } //nolint:errcheck // nothing is left to lose
+	k.ready = func(ctx context.Context) error { return errors.Join(ready(ctx), here(ctx)) }
+	return nil
+}
+
+// storeOf is where a kind lies if it lies elsewhere.
+func (k *kept) storeOf(gr schema.GroupResource) *store.Store { return k.elsewhere[gr] }
 
 // openStore starts the embedded etcd, or connects to an external one.
 func openStore(ctx context.Context, cfg *config.Config, metrics *store.Metrics, log *zap.Logger) (*kept, error) {
