@@ -6,7 +6,7 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/klauspost/compress/gzip" // level 1 takes a third of what the standard library's does
+	"github.com/klauspost/compress/gzip" // level 1 takes 0.6 of the time of the standard library's
 )
 
 const (
