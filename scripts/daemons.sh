@@ -73,7 +73,8 @@ arguments() { # NAME[@NODE]
     controllers) args+=(
       --kubeconfig="$conf/kube-controller-manager.kubeconfig" --leader-elect
       --allocate-node-cidrs --cluster-cidr="$pod_range" --service-cluster-ip-range="$service_range"
-      --root-ca-file="$pki/ca.pem"
+      --root-ca-file="$pki/ca.pem" --cluster-signing-cert-file="$pki/ca.pem" --cluster-signing-key-file="$pki/ca-key.pem"
+      --service-account-private-key-file="$pki/service-account-key.pem" --volume-scrub-image=busybox:1.35
       --client-ca-file="$pki/ca.pem" --tls-cert-file="$pki/kube-controller-manager.pem" --tls-private-key-file="$pki/kube-controller-manager-key.pem") ;;
     scheduler) args+=(
       --kubeconfig="$conf/kube-scheduler.kubeconfig" --leader-elect
