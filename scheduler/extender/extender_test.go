@@ -2,10 +2,12 @@ package extender
 
 import (
 	"encoding/json"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -26,8 +28,11 @@ import (
 func outside(t *testing.T) (url string, asked *[]string) {
 	t.Helper()
 	asked = new([]string)
+	var mu sync.Mutex // guards asked: nodes are ranked by all extenders at once
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
 		*asked = append(*asked, r.URL.Path)
+		mu.Unlock()
 		switch r.URL.Path {
 		case "/filter":
 			var args extenderv1.ExtenderArgs
@@ -53,6 +58,7 @@ func outside(t *testing.T) (url string, asked *[]string) {
 		case "/bind":
 			reply(w, extenderv1.ExtenderBindingResult{Error: "no"})
 		case "/slow":
+			_, _ = io.Copy(io.Discard, r.Body) // only then is a client that has gone noticed
 			select {
 			case <-r.Context().Done():
 			case <-time.After(10 * time.Second):
