@@ -52,13 +52,18 @@ func TestBindsVolumes(t *testing.T) {
 	if got, want := condition(p), "0/2 nodes are available: 2 node(s) didn't find available persistent volumes to bind. preemption: 0/2 nodes are available: 2 Preemption is not helpful for scheduling."; got != want {
 		t.Errorf("told %q, want %q", got, want)
 	}
-	if _, err := client.PersistentVolumes.Create(t.Context(), api, &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "disk"}, Spec: corev1.PersistentVolumeSpec{
+	disk, err := client.PersistentVolumes.Create(t.Context(), api, &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: "disk"}, Spec: corev1.PersistentVolumeSpec{
 		StorageClassName: class, Capacity: size, AccessModes: claim.Spec.AccessModes,
 		PersistentVolumeSource: corev1.PersistentVolumeSource{Local: &corev1.LocalVolumeSource{Path: "/disk"}},
 		NodeAffinity: &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{
 			MatchExpressions: []corev1.NodeSelectorRequirement{{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: []string{"near"}}},
 		}}}},
-	}}); err != nil {
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk.Status.Phase = corev1.VolumeAvailable // so says the volume controller, which is not here
+	if _, err := client.PersistentVolumes.Update(t.Context(), api, disk, "status"); err != nil {
 		t.Fatal(err)
 	}
 	complete(t, api)

@@ -176,6 +176,7 @@ func TestGoes(t *testing.T) {
 		want time.Duration
 	}{
 		"pending": {"", 24 * time.Hour}, "approved": {certificatesv1.CertificateApproved, 2 * time.Hour}, "denied": {certificatesv1.CertificateDenied, 2 * time.Hour},
+		"something else": {"StatusUpdate", 24 * time.Hour},
 	} {
 		r := &request{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: made}}
 		if c.kind != "" {
@@ -184,5 +185,10 @@ func TestGoes(t *testing.T) {
 		if got := goes(r).Sub(now); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
+	}
+	r := &request{ObjectMeta: metav1.ObjectMeta{CreationTimestamp: made}}
+	r.Status.Conditions = []certificatesv1.CertificateSigningRequestCondition{{Type: certificatesv1.CertificateDenied}}
+	if got := goes(r).Sub(now); got != keptPending {
+		t.Errorf("a decision without a time: %v", got)
 	}
 }

@@ -27,9 +27,13 @@ const (
 func goes(r *request) time.Time {
 	at := r.CreationTimestamp.Add(keptPending)
 	for _, c := range r.Status.Conditions {
-		if c.Type == certificatesv1.CertificateApproved {
+		if c.LastUpdateTime.IsZero() {
+			continue // nobody knows since when
+		}
+		switch c.Type {
+		case certificatesv1.CertificateApproved:
 			at = earlier(at, c.LastUpdateTime.Add(keptApproved))
-		} else {
+		case certificatesv1.CertificateDenied, certificatesv1.CertificateFailed:
 			at = earlier(at, c.LastUpdateTime.Add(keptDenied))
 		}
 	}
