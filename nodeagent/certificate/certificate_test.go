@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -102,14 +103,14 @@ func TestKeeper(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "pki", "server.pem")
 	synctest.Test(t, func(t *testing.T) {
 		c.down = true
-		have := 0
-		k := &Keeper{API: c, Want: Serving("n1", []string{"10.0.0.1"}), File: file, Have: func() { have++ }, Log: zap.NewNop()}
+		var have atomic.Int32
+		k := &Keeper{API: c, Want: Serving("n1", []string{"10.0.0.1"}), File: file, Have: func() { have.Add(1) }, Log: zap.NewNop()}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- k.Run(ctx) }()
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		if have != 0 || Load(file) != nil {
+		if have.Load() != 0 || Load(file) != nil {
 			t.Fatal("a certificate came from nowhere")
 		}
 		c.mu.Lock()
@@ -118,8 +119,8 @@ func TestKeeper(t *testing.T) {
 		time.Sleep(2 * time.Minute)
 		synctest.Wait()
 		first := Load(file)
-		if first == nil || have != 1 || first.Subject.CommonName != "system:node:n1" || len(first.IPAddresses) != 1 || len(first.DNSNames) != 1 {
-			t.Fatalf("have %d, certificate %+v", have, first)
+		if first == nil || have.Load() != 1 || first.Subject.CommonName != "system:node:n1" || len(first.IPAddresses) != 1 || len(first.DNSNames) != 1 {
+			t.Fatalf("have %d, certificate %+v", have.Load(), first)
 		}
 		pair, err := tls.LoadX509KeyPair(file, file)
 		if err != nil || pair.PrivateKey == nil {
@@ -135,8 +136,8 @@ func TestKeeper(t *testing.T) {
 		}
 		time.Sleep(22 * time.Hour)
 		synctest.Wait()
-		if second := Load(file); c.requests() != 2 || second == nil || second.SerialNumber.Cmp(first.SerialNumber) == 0 || have < 2 {
-			t.Errorf("not renewed at 90 %% of its life: %d requests, have %d", c.requests(), have)
+		if second := Load(file); c.requests() != 2 || second == nil || second.SerialNumber.Cmp(first.SerialNumber) == 0 || have.Load() < 2 {
+			t.Errorf("not renewed at 90 %% of its life: %d requests, have %d", c.requests(), have.Load())
 		}
 		cancel()
 		if err := <-done; err != nil {
