@@ -199,15 +199,9 @@ func testResize(a *agent) {
 	if quota != "20000" {
 		a.t.Errorf("the kernel's quota is %q, want 20000", quota)
 	}
-	if _, err := client.Pods.Patch(ctx, a.api, "default", "resized", types.StrategicMergePatchType, bytes.ReplaceAll(patch, []byte("200m"), []byte("900")), "resize"); err != nil {
-		a.t.Fatal(err)
+	// What no node of this size could give is refused by the API server already.
+	_, err := client.Pods.Patch(ctx, a.api, "default", "resized", types.StrategicMergePatchType, bytes.ReplaceAll(patch, []byte("200m"), []byte("900")), "resize")
+	if !apierrors.IsForbidden(err) {
+		a.t.Errorf("a resize beyond the node: %v", err)
 	}
-	a.until("resized", "told that this is too much", func(p *corev1.Pod) bool {
-		for _, c := range p.Status.Conditions {
-			if c.Type == corev1.PodResizePending && c.Reason == corev1.PodReasonInfeasible {
-				return p.Status.ContainerStatuses[0].Resources.Limits.Cpu().MilliValue() == 200
-			}
-		}
-		return false
-	})
 }
