@@ -30,7 +30,7 @@ func TestRefused(t *testing.T) {
 		{"no image and no name", "{apiVersion: v1, kind: Pod, metadata: {name: p}, spec: {containers: [{}]}}", []string{"spec.containers[0].name", "Required value"}},
 		{"bad name", "{apiVersion: v1, kind: ConfigMap, metadata: {name: Not_Valid}}", []string{"metadata.name", "RFC 1123"}},
 		// kubectl looks for a custom resource of that kind, and says that there is no such thing yet.
-		{"unknown kind", "{apiVersion: v1, kind: Wolpertinger, metadata: {name: w}}", []string{"the server could not find the requested resource"}},
+		{"unknown kind", "{apiVersion: v1, kind: Wolpertinger, metadata: {name: w}}", []string{"no matches for kind", "Wolpertinger"}},
 		{"no such namespace", "{apiVersion: v1, kind: ConfigMap, metadata: {name: c, namespace: nowhere}}", []string{"nowhere"}},
 		{"not YAML", "a: b: c", []string{"error"}},
 		{"node port outside the range", "{apiVersion: v1, kind: Service, metadata: {name: s}, spec: {type: NodePort, ports: [{port: 1, nodePort: 80}]}}", []string{"spec.ports[0].nodePort", "30000-32767"}},
