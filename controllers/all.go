@@ -1,6 +1,8 @@
 package main
 
 import (
+	"slices"
+
 	"hardway/controllers/cleanup/garbage"
 	"hardway/controllers/cleanup/namespace"
 	"hardway/controllers/cleanup/podgc"
@@ -36,6 +38,11 @@ import (
 
 // all is the table of controllers. They are made in this order, so that what everybody waits for comes first.
 func all() []control.Controller {
+	return slices.Concat(accounts(), workloads(), policies(), services(), volumes(), nodes(), cleanup())
+}
+
+// accounts: who there is in the cluster and how they prove it: what every namespace and node waits for comes first.
+func accounts() []control.Controller {
 	return []control.Controller{
 		{
 			Name: "serviceaccount-controller", Alias: "serviceaccount", Account: "service-account-controller",
@@ -84,6 +91,12 @@ func all() []control.Controller {
 			Reads: []string{"secrets"}, Writes: []string{"secrets"},
 			New: bootstrap.NewCleaner,
 		},
+	}
+}
+
+// workloads: what makes pods.
+func workloads() []control.Controller {
+	return []control.Controller{
 		{
 			Name: "deployment-controller", Alias: "deployment", Account: "deployment-controller",
 			Reads:  []string{"apps/deployments", "apps/replicasets", "pods"},
@@ -124,6 +137,12 @@ func all() []control.Controller {
 			Reads: []string{"batch/cronjobs", "batch/jobs"}, Writes: []string{"batch/cronjobs/status", "batch/jobs", "events"},
 			New: cronjob.New,
 		},
+	}
+}
+
+// policies: how many there may be, or must.
+func policies() []control.Controller {
+	return []control.Controller{
 		{
 			Name: "disruption-controller", Alias: "disruption", Account: "disruption-controller",
 			Reads:  []string{"policy/poddisruptionbudgets", "pods", "apps/replicasets", "apps/deployments", "apps/statefulsets", "replicationcontrollers"},
@@ -141,6 +160,12 @@ func all() []control.Controller {
 			Reads: []string{"resourcequotas", "pods", "services", "persistentvolumeclaims"}, Writes: []string{"resourcequotas/status"},
 			New: quota.New,
 		},
+	}
+}
+
+// services: where Services lead.
+func services() []control.Controller {
+	return []control.Controller{
 		{
 			Name: "endpointslice-controller", Alias: "endpointslice", Account: "endpointslice-controller",
 			Reads:  []string{"services", "pods", "nodes", "discovery.k8s.io/endpointslices"},
@@ -163,6 +188,12 @@ func all() []control.Controller {
 			Reads: []string{"services"}, Writes: []string{"services/status", "events"},
 			Needs: loadbalancer.Needs, New: loadbalancer.New,
 		},
+	}
+}
+
+// volumes: claims and their volumes.
+func volumes() []control.Controller {
+	return []control.Controller{
 		{
 			Name: "persistentvolume-binder-controller", Alias: "persistentvolume-binder", Account: "persistent-volume-binder",
 			Reads: []string{"persistentvolumeclaims", "persistentvolumes", "storage.k8s.io/storageclasses", "nodes", "pods"},
@@ -192,6 +223,12 @@ func all() []control.Controller {
 			Reads: []string{"persistentvolumes"}, Writes: []string{"persistentvolumes"},
 			New: protection.NewVolumes,
 		},
+	}
+}
+
+// nodes: nodes, and the pods on those that fail.
+func nodes() []control.Controller {
+	return []control.Controller{
 		{
 			Name: "node-ipam-controller", Alias: "nodeipam", Account: "node-controller",
 			Reads: []string{"nodes"}, Writes: []string{"nodes", "events"},
@@ -208,6 +245,12 @@ func all() []control.Controller {
 			Reads: []string{"nodes", "pods"}, Writes: []string{"pods", "pods/status", "events"},
 			New: taint.New,
 		},
+	}
+}
+
+// cleanup: what is over.
+func cleanup() []control.Controller {
+	return []control.Controller{
 		{
 			Name: "namespace-controller", Alias: "namespace", Account: "namespace-controller",
 			Reads: []string{"*"}, Writes: []string{"*", "namespaces/status", "namespaces/finalize"},
