@@ -53,8 +53,8 @@ func TestHostileImageLinks(t *testing.T) {
 		if _, err := w.opts.Images.Import(t.Context(), imagetest.DockerArchive(t, imagetest.Image{Names: []string{name}, Config: v1.Config{}, Layers: layers})); err != nil {
 			continue // refused at the door
 		}
-		cfg := w.config("cat /secret /etc/secret /work/secret /dev/secret /proc/secret 2>/dev/null; echo x > /dev/null; echo x > /work/y; cat /proc/kcore /proc/keys 2>/dev/null | wc -c; grep -c ' /proc/sys ' /proc/mounts", func(c *ContainerConfig) {
-			c.Image, c.Dir = name, "/work"
+		cfg := w.config("cat /secret /etc/secret /scratch/secret /dev/secret /proc/secret 2>/dev/null; echo x > /dev/null; echo x > /scratch/y; cat /proc/kcore /proc/keys 2>/dev/null | wc -c; grep -c ' /proc/sys ' /proc/mounts", func(c *ContainerConfig) {
+			c.Image, c.Dir = name, "/scratch"
 			c.Mounts = []Mount{{Source: "tmpfs", Target: "/etc/conf"}}
 		})
 		st, err := w.StartContainer(t.Context(), pod.Config.UID, cfg)
