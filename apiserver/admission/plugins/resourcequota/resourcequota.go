@@ -10,6 +10,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"slices"
 	"strings"
 	"sync"
@@ -31,8 +32,10 @@ type Plugin struct {
 	// Charge changes the status of a quota: change gets a private copy of it as it is now, as often as it takes.
 	Charge func(ctx context.Context, namespace, name string, change func(q *corev1.ResourceQuota) error) error
 
-	locks sync.Map // namespace: *sync.Mutex. Creates of this server wait for each other instead of racing.
+	locks [64]sync.Mutex // by namespace: creates of this server wait for each other instead of racing
 }
+
+var seed = maphash.MakeSeed()
 
 // Name is upstream's.
 func (*Plugin) Name() string { return "ResourceQuota" }
@@ -70,9 +73,9 @@ func (p *Plugin) Validate(ctx context.Context, a *admission.Attributes) error {
 	if a.DryRun || len(charged) == 0 {
 		return nil
 	}
-	lock, _ := p.locks.LoadOrStore(a.Namespace, &sync.Mutex{})
-	lock.(*sync.Mutex).Lock()         //nolint:forcetypeassert // stored above
-	defer lock.(*sync.Mutex).Unlock() //nolint:forcetypeassert // stored above
+	lock := &p.locks[maphash.String(seed, a.Namespace)%uint64(len(p.locks))]
+	lock.Lock()
+	defer lock.Unlock()
 	for _, q := range charged {
 		err := p.Charge(ctx, q.Namespace, q.Name, func(now *corev1.ResourceQuota) error {
 			use, err := c.against(now)
