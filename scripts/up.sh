@@ -98,7 +98,10 @@ get() { # PATH of the API: as administrator
 api_ready() { get /readyz; }
 node_ready() { get "/api/v1/nodes/$1" | jq -e '.status.conditions[] | select(.type == "Ready" and .status == "True")'; }
 kubectl() { "$bin/kubectl" --kubeconfig "$state/admin.kubeconfig" "$@"; }
-sample_ip() { kubectl get service hello -o 'jsonpath={.spec.clusterIP}' 2>/dev/null; }
+sample_ip() { # nothing when its user has deleted it or scaled it to nothing
+  [[ $(kubectl get deployment hello -o 'jsonpath={.spec.replicas}' 2>/dev/null) == [1-9]* ]] || return 0
+  kubectl get service hello -o 'jsonpath={.spec.clusterIP}' 2>/dev/null
+}
 sample_answers() { curl -sf --max-time 1 "http://$1/" | grep -q '^hello'; }
 
 deploy_sample() { # once in a cluster's life: whoever deletes it does not want it back
