@@ -7,8 +7,10 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -46,6 +48,9 @@ type Config struct {
 	NodePorts    string
 
 	Kubelet Kubelet
+
+	// Versions are API versions that are asked for or, "false", asked to be left out: see Validate.
+	Versions map[string]string
 
 	// AllowPrivileged lets pods have privileged containers.
 	AllowPrivileged bool
@@ -127,6 +132,7 @@ func (c *Config) Bind(fs *pflag.FlagSet) {
 	fs.StringVar(&c.ClientCA, "client-ca-file", "", "file of the CA that signs clients' certificates")
 	fs.StringVar(&c.ServiceRange, "service-cluster-ip-range", c.ServiceRange, "range of the Services' addresses")
 	fs.StringVar(&c.NodePorts, "service-node-port-range", c.NodePorts, "range of the Services' node ports")
+	fs.StringToStringVar(&c.Versions, "runtime-config", nil, "API versions to serve, as version=true; all are served, and none can be left out")
 	fs.BoolVar(&c.AllowPrivileged, "allow-privileged", c.AllowPrivileged, "allow privileged containers")
 	fs.StringVar(&c.EncryptionConfig, "encryption-provider-config", "", "file that says how objects are encrypted at rest (default: not at all)")
 	fs.StringVar(&c.EncryptionConfig, "experimental-encryption-provider-config", "", "old name of --encryption-provider-config")
@@ -177,7 +183,7 @@ func (c *Config) bindKubelet(fs *pflag.FlagSet) {
 
 // ignored are flags of upstream that mean nothing here, or nothing yet.
 var ignored = []string{
-	"apiserver-count", "kubelet-https", "kubelet-timeout", "runtime-config",
+	"apiserver-count", "kubelet-https", "kubelet-timeout",
 	"audit-log-format", "audit-log-version", "audit-webhook-version",
 	"service-account-lookup", "proxy-client-cert-file", "proxy-client-key-file", "enable-aggregator-routing",
 	"storage-backend", "storage-media-type", "watch-cache", "default-watch-cache-size", "watch-cache-sizes",
@@ -202,6 +208,15 @@ func (c *Config) Validate() error {
 	}
 	if c.ClientCA == "" {
 		bad("--client-ca-file is needed: without it nobody can log in")
+	}
+	for _, version := range slices.Sorted(maps.Keys(c.Versions)) {
+		switch on := c.Versions[version]; on {
+		case "true", "":
+		case "false":
+			bad("--runtime-config: %s=false: no API version can be left out, all are served", version)
+		default:
+			bad("--runtime-config: %s=%s: the value must be true or false", version, on)
+		}
 	}
 	if c.EncryptionReload && c.EncryptionConfig == "" {
 		bad("--encryption-provider-config-automatic-reload needs --encryption-provider-config")
