@@ -97,6 +97,7 @@ func TestKilledUnderBusyPods(t *testing.T) {
 		pause(random, 200*time.Millisecond)
 		a.launch()
 	}
+	a.eventually("the last agent serves", func(context.Context) error { return a.listens() })
 	list, err := client.Pods.List(t.Context(), a.api, "default", metav1.ListOptions{})
 	if err != nil {
 		t.Fatal(err)
