@@ -7,10 +7,14 @@ import (
 	"net/netip"
 	"slices"
 
+	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"hardway/apiserver/registry"
 )
 
 // managedBy marks the IPAddress objects that an apiserver made; upstream's value, so that either may clean up.
@@ -19,7 +23,7 @@ const managedBy = "ipallocator.k8s.io"
 // claimAddress takes an address that was asked for.
 func (a *Allocator) claimAddress(ctx context.Context, s *corev1.Service, ip netip.Addr, dryRun bool) error {
 	i := slices.Index(a.families, familyOf(ip))
-	if i < 0 || !a.cidrs[i].usable(ip) {
+	if i < 0 || !slices.ContainsFunc(a.ranges(ctx, i), func(c cidr) bool { return c.usable(ip) }) {
 		valid := a.cidrs[max(i, 0)].prefix
 		return fmt.Errorf("the provided IP (%v) is not in the valid range. The range of valid IPs is %s", ip, valid)
 	}
@@ -31,23 +35,55 @@ func (a *Allocator) claimAddress(ctx context.Context, s *corev1.Service, ip neti
 
 // nextAddress takes any free address of a family. A dry run shows the range's own address, which nobody gets.
 func (a *Allocator) nextAddress(ctx context.Context, s *corev1.Service, family corev1.IPFamily, dryRun bool) (netip.Addr, error) {
-	c := a.cidrs[slices.Index(a.families, family)]
+	i := slices.Index(a.families, family)
 	if dryRun {
-		return c.prefix.Addr(), nil
+		return a.cidrs[i].prefix.Addr(), nil
 	}
-	for ip := range c.free {
-		if _, err := a.o.Addresses.Get(ctx, "", ip.String(), "0"); err == nil {
-			continue
-		}
-		err := a.createAddress(ctx, s, ip)
-		switch {
-		case err == nil:
-			return ip, nil
-		case !errors.Is(err, errTaken): // taken since: try the next
-			return netip.Addr{}, err
+	for _, c := range a.ranges(ctx, i) {
+		for ip := range c.free {
+			if _, err := a.o.Addresses.Get(ctx, "", ip.String(), "0"); err == nil {
+				continue
+			}
+			err := a.createAddress(ctx, s, ip)
+			switch {
+			case err == nil:
+				return ip, nil
+			case !errors.Is(err, errTaken): // taken since: try the next
+				return netip.Addr{}, err
+			}
 		}
 	}
 	return netip.Addr{}, apierrors.NewInternalError(fmt.Errorf("failed to allocate a serviceIP for Service %q: %w", s.Name, errFull))
+}
+
+// ranges are those of the i-th family: the configured one, then those of ServiceCIDRs that a controller has found ready and that are
+// not on their way out. What cannot be read adds nothing: a Service that needs it is refused and tried again.
+func (a *Allocator) ranges(ctx context.Context, i int) []cidr {
+	all := []cidr{a.cidrs[i]}
+	if a.o.Ranges == nil {
+		return all
+	}
+	list, err := a.o.Ranges.List(ctx, registry.Query{ResourceVersion: "0"})
+	if err != nil {
+		a.log.Warn("service ranges beside the configured ones cannot be read", zap.Error(err))
+		return all
+	}
+	for _, it := range list.Items {
+		r, ok := it.Object.(*networkingv1.ServiceCIDR)
+		if !ok || r.DeletionTimestamp != nil || !meta.IsStatusConditionTrue(r.Status.Conditions, networkingv1.ServiceCIDRConditionReady) {
+			continue
+		}
+		for _, text := range r.Spec.CIDRs {
+			p, err := netip.ParsePrefix(text)
+			if err != nil || familyOf(p.Addr()) != a.families[i] || p.Masked() == a.cidrs[i].prefix {
+				continue
+			}
+			if c, err := newCIDR(p); err == nil {
+				all = append(all, c)
+			}
+		}
+	}
+	return all
 }
 
 // createAddress makes the object that stands for an address; errTaken when there is one.

@@ -33,7 +33,9 @@ type Options struct {
 	Store     *store.Store
 	Addresses *registry.Registry // ipaddresses.networking.k8s.io
 	Services  *registry.Registry
-	Log       *zap.Logger
+	// Ranges are the servicecidrs.networking.k8s.io from which Services get addresses when CIDRs have none left; nil: there are none.
+	Ranges *registry.Registry
+	Log    *zap.Logger
 }
 
 // Allocator gives Services their addresses and ports.

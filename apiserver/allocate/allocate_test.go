@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
@@ -70,11 +71,12 @@ func newServer(t *testing.T, e *etcd.Server, cidr, ports string, log *zap.Logger
 	st := store.New(e.Client(), store.Options{Revision: e.Revision()})
 	var s server
 	s.Set = registry.NewSet(registry.Options{
-		Kinds: []*resource.Kind{core.Service, networking.IPAddress}, Store: st, Log: log,
+		Kinds: []*resource.Kind{core.Service, networking.IPAddress, networking.ServiceCIDR}, Store: st, Log: log,
 		Hooks: func(set *registry.Set) map[schema.GroupResource]registry.Hooks {
 			s.alloc, err = New(Options{
 				CIDRs: []netip.Prefix{netip.MustParsePrefix(cidr)}, Ports: r, Store: st, Log: log,
 				Services: set.For(core.Service.GroupResource()), Addresses: set.For(networking.IPAddress.GroupResource()),
+				Ranges: set.For(networking.ServiceCIDR.GroupResource()),
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -228,6 +230,41 @@ func TestRefusals(t *testing.T) {
 	p.set(30080, false)
 	if p.bits.Sign() != 0 {
 		t.Errorf("refused services kept ports: %x", p.bits)
+	}
+}
+
+// TestAddedRange: a Service gets an address of a ServiceCIDR that is ready, by name or when the configured range is full.
+func TestAddedRange(t *testing.T) {
+	s := newWorld(t, 1, "10.32.0.0/30", "30000-30100").server[0]
+	asked := service("asked", 80)
+	asked.Spec.ClusterIP = "10.99.0.3"
+	if _, err := s.try(t, asked.DeepCopy()); err == nil {
+		t.Fatal("an address of no range was given")
+	}
+	added := &networkingv1.ServiceCIDR{ObjectMeta: metav1.ObjectMeta{Name: "more"}, Spec: networkingv1.ServiceCIDRSpec{CIDRs: []string{"10.99.0.0/28"}}}
+	ranges := s.For(networking.ServiceCIDR.GroupResource())
+	if _, _, err := ranges.Create(t.Context(), added, nil); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.try(t, asked.DeepCopy()); err == nil {
+		t.Fatal("an address of a range that is not ready was given")
+	}
+	if _, _, _, err := ranges.Update(t.Context(), "", "more", "status", func(current resource.Object) (resource.Object, error) {
+		current.(*networkingv1.ServiceCIDR).Status.Conditions = []metav1.Condition{{Type: networkingv1.ServiceCIDRConditionReady, Status: metav1.ConditionTrue}}
+		return current, nil
+	}, nil, false); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.create(t, asked); got.Spec.ClusterIP != "10.99.0.3" {
+		t.Error(got.Spec.ClusterIP)
+	}
+	for i := range 2 {
+		if got := s.create(t, service(fmt.Sprint("small", i), 80)); !strings.HasPrefix(got.Spec.ClusterIP, "10.32.0.") {
+			t.Error(got.Spec.ClusterIP)
+		}
+	}
+	if got := s.create(t, service("beyond", 80)); !strings.HasPrefix(got.Spec.ClusterIP, "10.99.0.") {
+		t.Error(got.Spec.ClusterIP)
 	}
 }
 

@@ -1,6 +1,8 @@
 // Package allocate gives Services their cluster IPs and node ports, so that no two Services have the same, whatever
 // number of apiservers there is and whenever one stops.
 //
+// Cluster IPs come from the configured ranges, then from those of ServiceCIDR objects that are ready.
+//
 // A cluster IP belongs to whoever created the IPAddress object of that name (networking.k8s.io/v1); creating one is
 // atomic in etcd. Node ports are the bits of one RangeAllocation at /registry/ranges/servicenodeports, changed by
 // compare-and-swap, all ports of a Service at once. Both are upstream's layouts.

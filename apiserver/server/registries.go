@@ -54,7 +54,8 @@ func (s *server) makeRegistries(all []*resource.Kind) error {
 			var err error
 			s.allocator, err = allocate.New(allocate.Options{
 				CIDRs: []netip.Prefix{cidr.Masked()}, Ports: ports,
-				Store: s.kept.Store, Addresses: set.For(addresses), Services: set.For(services), Log: s.log,
+				Store: s.kept.Store, Addresses: set.For(addresses), Services: set.For(services),
+				Ranges: set.For(schema.GroupResource{Group: "networking.k8s.io", Resource: "servicecidrs"}), Log: s.log,
 			})
 			if err != nil {
 				failed = errors.Join(failed, err)
