@@ -24,6 +24,8 @@ import (
 	"hardway/controllers/service/endpointslice"
 	"hardway/controllers/service/loadbalancer"
 	"hardway/controllers/service/mirroring"
+	"hardway/controllers/service/ranges"
+	"hardway/controllers/storage/attach"
 	"hardway/controllers/storage/binder"
 	"hardway/controllers/storage/ephemeral"
 	"hardway/controllers/storage/expand"
@@ -33,6 +35,7 @@ import (
 	"hardway/controllers/workload/deployment"
 	"hardway/controllers/workload/job"
 	"hardway/controllers/workload/replicaset"
+	"hardway/controllers/workload/resourceclaim"
 	"hardway/controllers/workload/statefulset"
 )
 
@@ -137,6 +140,12 @@ func workloads() []control.Controller {
 			Reads: []string{"batch/cronjobs", "batch/jobs"}, Writes: []string{"batch/cronjobs/status", "batch/jobs", "events"},
 			New: cronjob.New,
 		},
+		{
+			Name: "resourceclaim-controller", Alias: "resource-claim-controller", Account: "resource-claim-controller",
+			Reads:  []string{"pods", "resource.k8s.io/resourceclaims", "resource.k8s.io/resourceclaimtemplates"},
+			Writes: []string{"resource.k8s.io/resourceclaims", "resource.k8s.io/resourceclaims/status", "pods/status", "events"},
+			New:    resourceclaim.New,
+		},
 	}
 }
 
@@ -188,6 +197,12 @@ func services() []control.Controller {
 			Reads: []string{"services"}, Writes: []string{"services/status", "events"},
 			Needs: loadbalancer.Needs, New: loadbalancer.New,
 		},
+		{
+			Name: "service-cidr-controller", Account: "service-cidrs-controller",
+			Reads:  []string{"networking.k8s.io/servicecidrs", "networking.k8s.io/ipaddresses"},
+			Writes: []string{"networking.k8s.io/servicecidrs", "networking.k8s.io/servicecidrs/status"},
+			New:    ranges.New,
+		},
 	}
 }
 
@@ -222,6 +237,20 @@ func volumes() []control.Controller {
 			Name: "persistentvolume-protection-controller", Alias: "pv-protection", Account: "pv-protection-controller",
 			Reads: []string{"persistentvolumes"}, Writes: []string{"persistentvolumes"},
 			New: protection.NewVolumes,
+		},
+		{
+			Name: "volumeattributesclass-protection-controller", Account: "volumeattributesclass-protection-controller",
+			Reads:  []string{"storage.k8s.io/volumeattributesclasses", "persistentvolumeclaims", "persistentvolumes"},
+			Writes: []string{"storage.k8s.io/volumeattributesclasses"},
+			New:    protection.NewClasses,
+		},
+		{
+			Name: "persistentvolume-attach-detach-controller", Alias: "attachdetach", Account: "attachdetach-controller",
+			Reads: []string{
+				"pods", "persistentvolumeclaims", "persistentvolumes", "nodes", "storage.k8s.io/csidrivers", "storage.k8s.io/volumeattachments",
+			},
+			Writes: []string{"storage.k8s.io/volumeattachments", "nodes/status", "events"},
+			New:    attach.New,
 		},
 	}
 }

@@ -47,6 +47,8 @@ type Config struct {
 
 	ScrubImage string // image with a shell, for the pods that empty released volumes
 
+	KeepAttached bool // a node that says it uses a volume is waited for without end
+
 	Workers map[string]*int // by flag name: how many objects a controller works on at a time
 
 	LeaderElect       bool
@@ -132,6 +134,7 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 		"addresses for Services of type LoadBalancer, such as 192.0.2.10-192.0.2.20 or fd00::/120")
 	fs.StringVar(&c.CloudProvider, "cloud-provider", c.CloudProvider, "external: a cloud's controller manager gives load balancer addresses")
 	fs.StringVar(&c.ScrubImage, "volume-scrub-image", c.ScrubImage, "image with /bin/sh and rm, for the pods that empty released volumes")
+	fs.BoolVar(&c.KeepAttached, "disable-force-detach-on-timeout", c.KeepAttached, "never detach a volume from a node that is silent and says that it uses it")
 	for _, w := range workers {
 		fs.IntVar(c.Workers[w.flag], w.flag, *c.Workers[w.flag], "objects that are worked on at a time")
 	}
@@ -159,6 +162,7 @@ func (c *Config) leaderFlags(fs *pflag.FlagSet) {
 
 // ignored are upstream's flags that have no meaning here.
 var ignored = []string{
+	"attach-detach-reconcile-sync-period", "disable-attach-detach-reconcile-sync", // nothing is looked at without a reason
 	"node-monitor-period",                                   // nodes are judged when their time is up, not every few seconds
 	"authentication-kubeconfig", "authorization-kubeconfig", // a client certificate decides who reads metrics
 	"authentication-skip-lookup", "authentication-tolerate-lookup-failure", //

@@ -28,6 +28,10 @@ func TestTogether(t *testing.T) {
 		"StaticVolumes":               testStaticVolumes,
 		"LocalVolumes":                testLocalVolumes,
 		"EphemeralClaims":             testEphemeralClaims,
+		"ResourceClaims":              testResourceClaims,
+		"Attach":                      testAttach,
+		"AttributesClass":             testAttributesClass,
+		"ServiceRange":                testServiceRange,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
