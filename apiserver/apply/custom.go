@@ -28,7 +28,7 @@ func newCustom(kind *resource.Kind, sub string) (*Manager, error) {
 	if err != nil {
 		return nil, fmt.Errorf("keep track of the fields of %s: %w", gvk, err)
 	}
-	return &Manager{kind, f}, nil
+	return &Manager{kind: kind, fields: f}, nil
 }
 
 // customConverter turns custom objects into other versions, for the library.

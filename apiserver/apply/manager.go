@@ -24,6 +24,7 @@ import (
 type Manager struct {
 	kind   *resource.Kind
 	fields *managedfields.FieldManager
+	recall *recall // nil where objects are converted
 }
 
 // NewManager makes the manager of a kind. GVK is the version that is served, sub the subresource or "".
@@ -36,27 +37,21 @@ func NewManager(types *Types, kind *resource.Kind, gvk schema.GroupVersionKind, 
 	if err != nil {
 		return nil, fmt.Errorf("keep track of the fields of %s: %w", gvk, err)
 	}
-	return &Manager{kind, f}, nil
+	m := &Manager{kind: kind, fields: f}
+	if gvk == kind.GVK() {
+		m.recall = newRecall(gvk, sub, left(kind, sub))
+	}
+	return m, nil
 }
 
 // resets are the fields that a write leaves alone, so that nobody comes to own them by sending them: the status of a
 // write to the object, all but the status of a write to the status.
 func resets(kind *resource.Kind, gvk schema.GroupVersionKind, sub string) map[fieldpath.APIVersion]fieldpath.Filter {
-	if !kind.HasStatus {
+	set := left(kind, sub)
+	if set == nil {
 		return nil
 	}
-	var filter fieldpath.Filter
-	switch sub {
-	case "":
-		filter = fieldpath.NewExcludeSetFilter(fieldpath.NewSet(fieldpath.MakePathOrDie("status")))
-	case "status":
-		filter = fieldpath.NewExcludeSetFilter(fieldpath.NewSet(
-			fieldpath.MakePathOrDie("spec"), fieldpath.MakePathOrDie("metadata", "labels"),
-			fieldpath.MakePathOrDie("metadata", "deletionTimestamp"), fieldpath.MakePathOrDie("metadata", "ownerReferences"),
-		))
-	default:
-		return nil
-	}
+	filter := fieldpath.NewExcludeSetFilter(set)
 	filters := map[fieldpath.APIVersion]fieldpath.Filter{
 		fieldpath.APIVersion(gvk.GroupVersion().String()):        filter,
 		fieldpath.APIVersion(kind.GVK().GroupVersion().String()): filter,
@@ -67,12 +62,44 @@ func resets(kind *resource.Kind, gvk schema.GroupVersionKind, sub string) map[fi
 	return filters
 }
 
+// left is what a write leaves alone, as a set; nil when it is nothing.
+func left(kind *resource.Kind, sub string) *fieldpath.Set {
+	switch {
+	case !kind.HasStatus:
+		return nil
+	case sub == "":
+		return fieldpath.NewSet(fieldpath.MakePathOrDie("status"))
+	case sub == "status":
+		return fieldpath.NewSet(
+			fieldpath.MakePathOrDie("spec"), fieldpath.MakePathOrDie("metadata", "labels"),
+			fieldpath.MakePathOrDie("metadata", "deletionTimestamp"), fieldpath.MakePathOrDie("metadata", "ownerReferences"),
+		)
+	}
+	return nil
+}
+
 // Update notes in obj's managedFields what the manager changed against live, which is an empty object for a create. It
 // changes obj, and never fails: on a trouble with the fields' account the object goes without one.
 func (m *Manager) Update(live, obj resource.Object, manager string) resource.Object {
+	shape, known := "", false
+	if m.recall != nil {
+		// An object that comes to be by an update has a name beforehand, which the library may see.
+		switch isNew := live.GetUID() == "" && live.GetName() == ""; {
+		case !isNew:
+			known = m.recall.update(live, obj, manager)
+		case obj.GetManagedFields() == nil:
+			shape, known = m.recall.create(obj, manager)
+		}
+	}
+	if known {
+		return obj
+	}
 	out, ok := m.fields.UpdateNoErrors(live, obj, manager).(resource.Object)
 	if !ok {
 		return obj
+	}
+	if m.recall != nil {
+		m.recall.learn(shape, out)
 	}
 	return KeepTimes(live, out)
 }

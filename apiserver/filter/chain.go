@@ -54,7 +54,7 @@ func New(o Options, h http.Handler) http.Handler {
 	}
 	c := &chain{Options: o, reads: newLimit(o.MaxReads), writes: newLimit(o.MaxWrites)}
 	for _, with := range []func(http.Handler) http.Handler{
-		c.authorize, c.share, c.impersonate, c.deadline, c.audit, c.authenticate, c.drain, c.measure, c.describe, c.recover,
+		c.authorize, c.share, c.impersonate, c.deadline, c.audit, c.authenticate, c.drain, c.measure, c.describe, c.recover, c.roomy,
 	} {
 		h = with(h)
 	}
