@@ -19,6 +19,15 @@ type past struct {
 	ups, downs  []event // by how much
 }
 
+// scaled remembers a change.
+func (p *past) scaled(from, to int32, now time.Time) {
+	if to > from {
+		p.ups = append(recent(p.ups, now.Add(-longest)), event{now, to - from})
+	} else {
+		p.downs = append(recent(p.downs, now.Add(-longest)), event{now, from - to})
+	}
+}
+
 // longest is how far back anything is remembered: the longest window and period that the API allows.
 const longest = time.Hour
 

@@ -267,11 +267,7 @@ func (c *Controller) rescale(ctx context.Context, h *autoscaler, at string, s *a
 	set(h, autoscalingv2.AbleToScale, corev1.ConditionTrue, "SucceededRescale", fmt.Sprintf("the HPA controller was able to update the target scale to %d", desired))
 	c.env.Events.Event(h, corev1.EventTypeNormal, "SuccessfulRescale", "New size: %d; reason: %s", desired, reason)
 	c.log.Info("scaled", zap.String("namespace", h.Namespace), zap.String("name", h.Name), zap.Int32("from", current), zap.Int32("to", desired), zap.String("reason", reason))
-	if desired > current {
-		p.ups = append(recent(p.ups, now.Add(-longest)), event{now, desired - current})
-	} else {
-		p.downs = append(recent(p.downs, now.Add(-longest)), event{now, current - desired})
-	}
+	p.scaled(current, desired, now)
 	h.Status.LastScaleTime = &metav1.Time{Time: now}
 	return nil
 }

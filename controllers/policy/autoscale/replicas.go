@@ -119,7 +119,7 @@ func replicasFor(current int32, g groups, to goal, t tolerance) (replicas int32,
 		if t.within(ratio) {
 			return current, average, nil
 		}
-		return ceil(ratio * float64(len(g.ready))), average, nil
+		return onward(current, ceil(ratio*float64(len(g.ready))), up), average, nil
 	}
 	values := make(map[string]int64, len(g.ready)+len(g.missing))
 	for pod, v := range g.ready {
@@ -147,11 +147,15 @@ func replicasFor(current int32, g groups, to goal, t tolerance) (replicas int32,
 	if t.within(filled) || (filled > 1) != up {
 		return current, average, nil
 	}
-	replicas = ceil(filled * float64(len(values)))
-	if up && replicas < current || !up && replicas > current {
-		return current, average, nil
+	return onward(current, ceil(filled*float64(len(values))), up), average, nil
+}
+
+// onward is a number of pods, unless it lies against the direction: there were fewer or more pods to be seen than there are to be.
+func onward(current, replicas int32, up bool) int32 {
+	if up {
+		return max(current, replicas)
 	}
-	return replicas, average, nil
+	return min(current, replicas)
 }
 
 // replicasForTotal is how many pods a value that all share calls for: a target for the whole grows with the pods that
