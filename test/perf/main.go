@@ -28,10 +28,12 @@ type options struct {
 	bin, peers, kubeconfig, results, only string
 	runs                                  int
 	length                                time.Duration
+	small                                 bool
 }
 
 // areas are what can be measured, by name.
-var areas = map[string]func(context.Context, options) ([]measured, error){"dns": measureDNS, "apiserver": measureAPI, "scheduler": measureScheduler}
+var areas = map[string]func(context.Context, options) ([]measured, error){"dns": measureDNS, "apiserver": measureAPI, "scheduler": measureScheduler,
+	"controllers": measureControllers}
 
 func main() {
 	var o options
@@ -44,6 +46,7 @@ func main() {
 	flag.StringVar(&o.only, "only", "", "only this workload of area scheduler; of the others the last figures stay")
 	flag.IntVar(&o.runs, "runs", 3, "runs of each side")
 	flag.DurationVar(&o.length, "length", 10*time.Second, "how long each run lasts")
+	flag.BoolVar(&o.small, "small", false, "area controllers: a hundredth of the work, to see that it runs; no figure of it says anything")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()

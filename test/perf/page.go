@@ -20,7 +20,7 @@ type row struct {
 }
 
 // rows are all of the table, in order.
-var rows = slices.Concat(apiRows, schedRows, []row{
+var rows = slices.Concat(apiRows, schedRows, ctlRows, []row{
 	{"idle", "memory", "idle memory of one node's daemons", "MiB", true, 3.1},
 	{"idle", "cpu", "idle CPU of all daemons", "% of a core", true, 4.5},
 	{"pods", "start", "pod start to Ready, one at a time, p50", "ms", true, 10},
