@@ -154,7 +154,7 @@ func policies() []control.Controller {
 	return []control.Controller{
 		{
 			Name: "disruption-controller", Alias: "disruption", Account: "disruption-controller",
-			Reads:  []string{"policy/poddisruptionbudgets", "pods", "apps/replicasets", "apps/deployments", "apps/statefulsets", "replicationcontrollers"},
+			Reads:  []string{"policy/poddisruptionbudgets", "pods", "apps/replicasets", "apps/deployments", "apps/statefulsets", "replicationcontrollers"}, // and */scale
 			Writes: []string{"policy/poddisruptionbudgets/status"},
 			New:    disruption.New,
 		},
@@ -213,7 +213,7 @@ func volumes() []control.Controller {
 			Name: "persistentvolume-binder-controller", Alias: "persistentvolume-binder", Account: "persistent-volume-binder",
 			Reads: []string{"persistentvolumeclaims", "persistentvolumes", "storage.k8s.io/storageclasses", "nodes", "pods"},
 			Writes: []string{
-				"persistentvolumeclaims", "persistentvolumeclaims/status", "persistentvolumes", "persistentvolumes/status", "pods", "events",
+				"persistentvolumeclaims", "persistentvolumeclaims/status", "persistentvolumes", "persistentvolumes/status", "pods", "namespaces", "events",
 			},
 			New: binder.New,
 		},

@@ -162,12 +162,12 @@ func testLocalVolumes(t *testing.T, c *cluster) {
 	c.deleteClaim(ns, "data")
 	c.volumeIs(v.Name, corev1.VolumeReleased)
 	scrub := "scrub-" + string(v.UID)
-	c.eventually("a pod removes the folder", func() string { return found(client.Pods.Get(t.Context(), c.api, "kube-system", scrub)) })
-	if _, err := client.Pods.Patch(t.Context(), c.api, "kube-system", scrub, types.MergePatchType, []byte(`{"status":{"phase":"Succeeded"}}`), "status"); err != nil {
+	c.eventually("a pod removes the folder", func() string { return found(client.Pods.Get(t.Context(), c.api, "hardway-volumes", scrub)) })
+	if _, err := client.Pods.Patch(t.Context(), c.api, "hardway-volumes", scrub, types.MergePatchType, []byte(`{"status":{"phase":"Succeeded"}}`), "status"); err != nil {
 		t.Fatal(err)
 	}
 	c.eventually("the volume goes", func() string { return gone(client.PersistentVolumes.Get(t.Context(), c.api, "", v.Name)) })
-	c.eventually("the pod goes", func() string { return gone(client.Pods.Get(t.Context(), c.api, "kube-system", scrub)) })
+	c.eventually("the pod goes", func() string { return gone(client.Pods.Get(t.Context(), c.api, "hardway-volumes", scrub)) })
 }
 
 // testEphemeralClaims: a pod with a template of a volume gets a claim of its own.

@@ -23,6 +23,7 @@ func TestTogether(t *testing.T) {
 		"ReplicaSetAdoptsAndReleases": testReplicaSetAdoptsAndReleases,
 		"ConditionTaints":             testConditionTaints,
 		"Quota":                       testQuota,
+		"BudgetOfACustomOwner":        testBudgetOfACustomOwner,
 		"TTL":                         testTTL,
 		"LoadBalancer":                testLoadBalancer,
 		"StaticVolumes":               testStaticVolumes,

@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path"
 	"sync"
 	"time"
 
@@ -43,12 +42,11 @@ type Controller struct {
 	pods    control.Pods
 	metrics *metrics
 	nodes   *nodes
-	finder  *resources.Finder
+	known   *resources.Known
 	queue   *control.Queue
 
-	mu    sync.Mutex // guards known and past
-	known resources.Set
-	past  map[types.UID]*past // each is used by the worker that has its autoscaler
+	mu   sync.Mutex          // guards past
+	past map[types.UID]*past // each is used by the worker that has its autoscaler
 }
 
 // New makes the controller and has its caches filled.
@@ -58,12 +56,12 @@ func New(env control.Env) (control.Runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	finder, err := resources.NewFinder(cfg)
+	known, err := resources.NewKnown(cfg)
 	if err != nil {
 		return nil, err
 	}
 	c := &Controller{
-		env: env, log: env.Log.Named("autoscale"), pods: env.Pods(), metrics: m, nodes: newNodes(m), finder: finder, past: map[types.UID]*past{},
+		env: env, log: env.Log.Named("autoscale"), pods: env.Pods(), metrics: m, nodes: newNodes(m), known: known, past: map[types.UID]*past{},
 		scalers: client.HorizontalPodAutoscalers.Informer(env.Informers, client.Options{}),
 	}
 	c.queue = env.Queue("horizontalpodautoscaler", env.Config.WorkersFor("concurrent-horizontal-pod-autoscaler-syncs"), c.reconcile)
@@ -179,14 +177,11 @@ func (c *Controller) scaleOf(ctx context.Context, h *autoscaler) (at string, s *
 	if err != nil {
 		return "", nil, fmt.Errorf("scaleTargetRef: %w", err)
 	}
-	r, err := c.resourceOf(ctx, gv.Group, ref.Kind)
+	r, err := c.known.ByKind(ctx, gv.Group, ref.Kind)
 	if err != nil {
 		return "", nil, err
 	}
-	at = path.Join("apis", r.Group, r.Version, "namespaces", h.Namespace, r.Resource, ref.Name, "scale")
-	if r.Group == "" {
-		at = path.Join("api", r.Version, "namespaces", h.Namespace, r.Resource, ref.Name, "scale")
-	}
+	at = r.At(h.Namespace, ref.Name, "scale")
 	s = &autoscalingv1.Scale{}
 	return at, s, c.metrics.send(ctx, http.MethodGet, at, nil, nil, s)
 }

@@ -12,8 +12,6 @@ import (
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime/schema"
-
-	"hardway/controllers/cleanup/resources"
 )
 
 // target is what an autoscaler looks at: the thing that it scales and its pods.
@@ -157,7 +155,7 @@ func (c *Controller) objectValue(ctx context.Context, t target, m autoscalingv2.
 	if err != nil {
 		return 0, err
 	}
-	r, err := c.resourceOf(ctx, gv.Group, m.DescribedObject.Kind)
+	r, err := c.known.ByKind(ctx, gv.Group, m.DescribedObject.Kind)
 	if err != nil {
 		return 0, err
 	}
@@ -182,22 +180,4 @@ func (t target) forTotal(value int64, to autoscalingv2.MetricTarget) (int32, aut
 		return n, autoscalingv2.MetricValueStatus{Value: resource.NewMilliQuantity(value, resource.DecimalSI)}, nil
 	}
 	return 0, autoscalingv2.MetricValueStatus{}, errors.New("neither target.value nor target.averageValue is set")
-}
-
-// resourceOf finds the resource of a kind.
-func (c *Controller) resourceOf(ctx context.Context, group, kind string) (resources.Resource, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if r, ok := c.known.ByKind(group, kind); ok {
-		return r, nil
-	}
-	set, err := c.finder.Find(ctx)
-	if err != nil {
-		return resources.Resource{}, err
-	}
-	c.known = set
-	if r, ok := set.ByKind(group, kind); ok {
-		return r, nil
-	}
-	return resources.Resource{}, fmt.Errorf("no kind %s is served in group %q", kind, group)
 }

@@ -1,11 +1,12 @@
 // Package disruption says in the status of each PodDisruptionBudget how many pods may be taken away now.
 //
 // Reads budgets, pods, and the sizes of what owns pods: ReplicaSets and their Deployments, ReplicationControllers and
-// StatefulSets. Writes the status of budgets. What is not known allows nothing, and the condition says what that is.
+// StatefulSets from caches, all others through their scale subresource. Writes the status of budgets. What is not known allows nothing, and the condition says what that is.
 package disruption
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -15,8 +16,10 @@ import (
 	"k8s.io/apimachinery/pkg/api/equality"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 
+	"hardway/controllers/cleanup/resources"
 	"hardway/controllers/control"
 	"hardway/controllers/podstate"
 	"hardway/shared/client"
@@ -32,13 +35,18 @@ type Controller struct {
 	deploys  *client.Informer[appsv1.Deployment]
 	stateful *client.Informer[appsv1.StatefulSet]
 	rcs      *client.Informer[corev1.ReplicationController]
+	known    *resources.Known
 	queue    *control.Queue
 }
 
 // New makes the controller and has its caches filled.
 func New(env control.Env) (control.Runner, error) {
+	known, err := resources.NewKnown(env.API.Config())
+	if err != nil {
+		return nil, err
+	}
 	c := &Controller{
-		env: env, budgets: client.PodDisruptionBudgets.Informer(env.Informers, client.Options{}), pods: env.Pods(), sets: env.ReplicaSets(),
+		env: env, known: known, budgets: client.PodDisruptionBudgets.Informer(env.Informers, client.Options{}), pods: env.Pods(), sets: env.ReplicaSets(),
 		deploys: env.Deployments(), stateful: env.StatefulSets(), rcs: client.ReplicationControllers.Informer(env.Informers, client.Options{}),
 	}
 	c.queue = env.Queue("disruption", 2, c.reconcile)
@@ -107,7 +115,7 @@ func (c *Controller) reconcile(ctx context.Context, key reconcile.Key) (reconcil
 			pods = append(pods, pod)
 		}
 	}
-	status, again := makeStatus(facts{pdb: pdb, pods: pods, expected: func() (int, error) { return c.expected(pods) }, now: time.Now()})
+	status, again := makeStatus(facts{pdb: pdb, pods: pods, expected: func() (int, error) { return c.expected(ctx, pods) }, now: time.Now()})
 	if equality.Semantic.DeepEqual(pdb.Status, status) {
 		return reconcile.Result{RequeueAfter: again}, nil
 	}
@@ -121,16 +129,20 @@ func (c *Controller) reconcile(ctx context.Context, key reconcile.Key) (reconcil
 }
 
 // expected adds up the sizes of all that own the pods.
-func (c *Controller) expected(pods []*corev1.Pod) (int, error) {
-	sizes := map[types.UID]int{}
+func (c *Controller) expected(ctx context.Context, pods []*corev1.Pod) (int, error) {
+	sizes, asked := map[types.UID]int{}, map[types.UID]bool{}
 	for _, pod := range pods {
 		ref := metav1.GetControllerOfNoCopy(pod)
 		if ref == nil {
 			return 0, fmt.Errorf("found no controller ref for pod %q", pod.Name)
 		}
-		uid, n, ok := c.size(pod.Namespace, ref)
-		if !ok {
-			return 0, fmt.Errorf("the size of %s %q, which owns pod %q, is not known", ref.Kind, ref.Name, pod.Name)
+		if asked[ref.UID] {
+			continue
+		}
+		asked[ref.UID] = true
+		uid, n, err := c.size(ctx, pod.Namespace, ref)
+		if err != nil {
+			return 0, fmt.Errorf("the size of %s %q, which owns pod %q, is not known: %w", ref.Kind, ref.Name, pod.Name, err)
 		}
 		sizes[uid] = n
 	}
@@ -141,38 +153,50 @@ func (c *Controller) expected(pods []*corev1.Pod) (int, error) {
 	return total, nil
 }
 
+var errGone = errors.New("it is not there")
+
 // size is how many pods an owner wants; a Deployment speaks for its ReplicaSets.
-func (c *Controller) size(namespace string, ref *metav1.OwnerReference) (types.UID, int, bool) {
-	switch ref.Kind {
-	case "ReplicaSet":
+func (c *Controller) size(ctx context.Context, namespace string, ref *metav1.OwnerReference) (types.UID, int, error) {
+	gv, err := schema.ParseGroupVersion(ref.APIVersion)
+	if err != nil {
+		return "", 0, err
+	}
+	switch gv.WithKind(ref.Kind).GroupKind() {
+	case schema.GroupKind{Group: appsv1.GroupName, Kind: "ReplicaSet"}:
 		rs, ok := c.sets.Get(namespace, ref.Name)
 		if !ok || rs.UID != ref.UID {
-			return "", 0, false
+			return "", 0, errGone
 		}
 		up := metav1.GetControllerOfNoCopy(rs)
 		if up == nil || up.Kind != "Deployment" {
-			return rs.UID, replicas(rs.Spec.Replicas), true
+			return rs.UID, replicas(rs.Spec.Replicas), nil
 		}
 		d, ok := c.deploys.Get(namespace, up.Name)
 		if !ok || d.UID != up.UID {
-			return "", 0, false
+			return "", 0, errGone
 		}
-		return d.UID, replicas(d.Spec.Replicas), true
-	case "StatefulSet":
+		return d.UID, replicas(d.Spec.Replicas), nil
+	case schema.GroupKind{Group: appsv1.GroupName, Kind: "StatefulSet"}:
 		s, ok := c.stateful.Get(namespace, ref.Name)
 		if !ok || s.UID != ref.UID {
-			return "", 0, false
+			return "", 0, errGone
 		}
-		return s.UID, replicas(s.Spec.Replicas), true
-	case "ReplicationController":
+		return s.UID, replicas(s.Spec.Replicas), nil
+	case schema.GroupKind{Kind: "ReplicationController"}:
 		rc, ok := c.rcs.Get(namespace, ref.Name)
 		if !ok || rc.UID != ref.UID {
-			return "", 0, false
+			return "", 0, errGone
 		}
-		return rc.UID, replicas(rc.Spec.Replicas), true
-	default:
-		return "", 0, false
+		return rc.UID, replicas(rc.Spec.Replicas), nil
 	}
+	s, err := c.known.Scale(ctx, namespace, gv.Group, ref.Kind, ref.Name)
+	if err != nil {
+		return "", 0, err
+	}
+	if s.UID != ref.UID {
+		return "", 0, errGone
+	}
+	return ref.UID, int(s.Spec.Replicas), nil
 }
 
 func replicas(n *int32) int {

@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	// scrubNamespace is where the pods run that empty volumes, forVolume the annotation that names the volume.
-	scrubNamespace = metav1.NamespaceSystem
+	// scrubNamespace is where the pods run that empty volumes: one that cannot start is then no fault of kube-system. It is made when
+	// the first one is needed. forVolume is the annotation that names the volume.
+	scrubNamespace = "hardway-volumes"
 	forVolume      = "hardway/scrubs-volume"
 	// scrubLimit is how many seconds a pod may take to empty a volume.
 	scrubLimit = 600
@@ -49,6 +50,23 @@ func scrubPod(v *corev1.PersistentVolume, image string) *corev1.Pod {
 		pod.Spec.Affinity = &corev1.Affinity{NodeAffinity: &corev1.NodeAffinity{RequiredDuringSchedulingIgnoredDuringExecution: at.Required}}
 	}
 	return pod
+}
+
+// scrubSpace is the namespace of those pods. They mount folders of nodes, which stricter rules for the whole cluster must not forbid.
+func scrubSpace() *corev1.Namespace {
+	return &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: scrubNamespace, Labels: map[string]string{
+		"app.kubernetes.io/managed-by": "hardway-controllers", "pod-security.kubernetes.io/enforce": "privileged",
+	}}}
+}
+
+// stuck says why a pod's container does not start, "" when it may yet.
+func stuck(pod *corev1.Pod) string {
+	for _, s := range pod.Status.ContainerStatuses {
+		if w := s.State.Waiting; w != nil && w.Reason != "" && w.Reason != "ContainerCreating" && w.Reason != "PodInitializing" {
+			return w.Reason
+		}
+	}
+	return ""
 }
 
 func scrubName(v *corev1.PersistentVolume) string { return "scrub-" + string(v.UID) }

@@ -115,11 +115,7 @@ func (c *Controller) scrub(ctx context.Context, v *corev1.PersistentVolume) (rec
 	case !ok && !c.reachable(v):
 		return reconcile.Result{}, c.scrubbed(ctx, v)
 	case !ok:
-		_, err := client.Pods.Create(ctx, c.env.API, scrubPod(v, c.env.Config.ScrubImage))
-		if err != nil && !apierrors.IsAlreadyExists(err) {
-			return reconcile.Result{}, fmt.Errorf("make a pod that empties volume %s: %w", v.Name, err)
-		}
-		return reconcile.Result{}, nil
+		return reconcile.Result{}, c.makeScrub(ctx, v)
 	case pod.DeletionTimestamp != nil:
 		return reconcile.Result{}, nil
 	case pod.Status.Phase == corev1.PodSucceeded:
@@ -136,7 +132,25 @@ func (c *Controller) scrub(ctx context.Context, v *corev1.PersistentVolume) (rec
 		}
 		return reconcile.Result{}, c.removePod(ctx, pod)
 	}
+	if why := stuck(pod); why != "" {
+		c.env.Events.Event(v, corev1.EventTypeWarning, "VolumeNotEmptied", "the pod %s/%s that empties the volume does not start: %s; --volume-scrub-image is %s",
+			pod.Namespace, pod.Name, why, c.env.Config.ScrubImage)
+	}
 	return reconcile.Result{}, nil
+}
+
+// makeScrub makes the pod that empties a volume, and its namespace where that is missing.
+func (c *Controller) makeScrub(ctx context.Context, v *corev1.PersistentVolume) error {
+	_, err := client.Pods.Create(ctx, c.env.API, scrubPod(v, c.env.Config.ScrubImage))
+	if apierrors.IsNotFound(err) {
+		if _, err := client.Namespaces.Create(ctx, c.env.API, scrubSpace()); err != nil && !apierrors.IsAlreadyExists(err) {
+			return fmt.Errorf("make namespace %s: %w", scrubNamespace, err)
+		}
+	}
+	if err != nil && !apierrors.IsAlreadyExists(err) { // in a new namespace it is tried again, until it has its account
+		return fmt.Errorf("make a pod that empties volume %s: %w", v.Name, err)
+	}
+	return nil
 }
 
 func failedAt(v *corev1.PersistentVolume) time.Time {
