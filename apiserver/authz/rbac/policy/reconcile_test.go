@@ -6,6 +6,7 @@ import (
 	"maps"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
@@ -21,15 +22,18 @@ import (
 type shelf struct {
 	mu     sync.Mutex
 	gr     schema.GroupResource
-	has    map[string]resource.Object
+	has    map[string]resource.Object // by key
 	writes []string
 	broken string // the name of an object that cannot be made
 }
 
-func (s *shelf) Find(_ context.Context, _, name string) (resource.Object, error) {
+// key is a name, with its namespace where there is one.
+func key(namespace, name string) string { return strings.TrimPrefix(namespace+"/"+name, "/") }
+
+func (s *shelf) Find(_ context.Context, namespace, name string) (resource.Object, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if o := s.has[name]; o != nil {
+	if o := s.has[key(namespace, name)]; o != nil {
 		return o, nil
 	}
 	return nil, apierrors.NewNotFound(s.gr, name)
@@ -41,31 +45,34 @@ func (s *shelf) Create(_ context.Context, obj resource.Object, _ *metav1.CreateO
 	if obj.GetName() == s.broken {
 		return nil, nil, errors.New("no space")
 	}
-	if s.has[obj.GetName()] != nil {
+	at := key(obj.GetNamespace(), obj.GetName())
+	if s.has[at] != nil {
 		return nil, nil, apierrors.NewAlreadyExists(s.gr, obj.GetName())
 	}
-	s.has[obj.GetName()] = obj
+	s.has[at] = obj
 	s.writes = append(s.writes, "create "+obj.GetName())
 	return obj, nil, nil
 }
 
-func (s *shelf) Update(_ context.Context, _, name, _ string, change func(resource.Object) (resource.Object, error), _ *metav1.UpdateOptions, _ bool) (resource.Object, bool, []string, error) {
+func (s *shelf) Update(_ context.Context, namespace, name, _ string, change func(resource.Object) (resource.Object, error), _ *metav1.UpdateOptions, _ bool) (resource.Object, bool, []string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	obj, err := change(s.has[name].DeepCopyObject().(resource.Object)) //nolint:forcetypeassert // a copy is of the same type
+	at := key(namespace, name)
+	obj, err := change(s.has[at].DeepCopyObject().(resource.Object)) //nolint:forcetypeassert // a copy is of the same type
 	if err == nil {
-		s.has[name] = obj
+		s.has[at] = obj
 		s.writes = append(s.writes, "update "+name)
 	}
 	return obj, false, nil, err
 }
 
-func (s *shelf) Delete(_ context.Context, _, name string, _ *metav1.DeleteOptions) (resource.Object, bool, error) {
+func (s *shelf) Delete(_ context.Context, namespace, name string, _ *metav1.DeleteOptions) (resource.Object, bool, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.writes = append(s.writes, "delete "+name)
-	obj := s.has[name]
-	delete(s.has, name)
+	at := key(namespace, name)
+	obj := s.has[at]
+	delete(s.has, at)
 	return obj, true, nil
 }
 
@@ -116,7 +123,7 @@ func TestReconcile(t *testing.T) {
 	role("system:node").Rules, role("system:node").Annotations = nil, map[string]string{AutoUpdate: "false"}
 	binding("system:kube-scheduler").Subjects = []rbacv1.Subject{{Kind: "User", APIGroup: rbacv1.GroupName, Name: "me"}}
 	binding("cluster-admin").RoleRef.Name = "view"
-	delete(s["roles"].has, "extension-apiserver-authentication-reader")
+	delete(s["roles"].has, "kube-system/extension-apiserver-authentication-reader")
 	s.forget()
 	if err := p.Reconcile(t.Context(), s.of); err != nil {
 		t.Fatal(err)
