@@ -12,6 +12,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -202,13 +203,19 @@ func (e *Env) logTail() string {
 	return strings.Join(lines[max(0, len(lines)-40):], "\n")
 }
 
+// built holds the binaries that this process has built already: asking the go command again takes seconds on a busy machine.
+var built sync.Map
+
 // Build compiles a daemon of this tree, such as "apiserver", and returns the path of its binary. Tests of several
-// packages that build at once wait for each other.
+// packages that build at once wait for each other; within one test binary it is done once.
 func Build(t testing.TB, module string) string {
 	t.Helper()
 	root, err := Root()
 	if err != nil {
 		t.Fatal(err)
+	}
+	if binary, ok := built.Load(module); ok {
+		return binary.(string)
 	}
 	dir := filepath.Join(root, ".hardway", "testbin")
 	if err := os.MkdirAll(dir, 0o755); err != nil {
@@ -228,6 +235,7 @@ func Build(t testing.TB, module string) string {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("build %s: %v\n%s", module, err, out)
 	}
+	built.Store(module, binary)
 	return binary
 }
 

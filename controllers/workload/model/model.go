@@ -61,7 +61,8 @@ type World struct {
 	cache map[string]*corev1.Pod
 	book  *ledger.Book
 	next  int
-	fuel  int // writes that are left until the controller is killed; negative: it is not
+	held  time.Time // until then no news come
+	fuel  int       // writes that are left until the controller is killed; negative: it is not
 }
 
 // New makes an empty world.
@@ -76,13 +77,21 @@ func (w *World) note(format string, args ...any) {
 	w.Log = append(w.Log, fmt.Sprintf("%s ", w.Now.Format("15:04:05"))+fmt.Sprintf(format, args...))
 }
 
+// late is for how long the watches are held up now and then: longer than anything that a controller remembers by the clock.
+const late = 6 * time.Minute
+
 // Step lets a second or some pass: pods move on, and the cache perhaps catches up.
 func (w *World) Step() {
 	w.Now = w.Now.Add(time.Duration(1+w.IntN(4)) * time.Second)
 	for _, name := range slices.Sorted(maps.Keys(w.Truth)) {
 		w.move(name)
 	}
-	if w.IntN(3) == 0 {
+	switch {
+	case w.Now.Before(w.held):
+	case w.IntN(150) == 0:
+		w.note("the watches are held up for %v", late)
+		w.held = w.Now.Add(late)
+	case w.IntN(3) == 0:
 		w.CatchUp()
 	}
 }
@@ -144,6 +153,7 @@ func (w *World) CatchUp() { w.cache = maps.Clone(w.Truth) }
 // Kill starts another controller: it remembers nothing and has listed afresh.
 func (w *World) Kill() {
 	w.note("the controller is killed")
+	w.held = time.Time{}
 	w.book.Clear()
 	w.CatchUp()
 	w.fuel = -1
