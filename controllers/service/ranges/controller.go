@@ -88,26 +88,35 @@ func (c *Controller) reconcile(ctx context.Context, key reconcile.Key) (reconcil
 	return reconcile.Result{RequeueAfter: p.again}, c.apply(ctx, one, p)
 }
 
-func (c *Controller) apply(ctx context.Context, one *networkingv1.ServiceCIDR, p plan) error {
+// apply protects a range before anybody hears that it is ready; on its way out it says so before it goes.
+func (c *Controller) apply(ctx context.Context, one *networkingv1.ServiceCIDR, p plan) (err error) {
+	if !slices.Equal(one.Finalizers, p.finalizers) && one.DeletionTimestamp == nil {
+		if one, err = c.finalize(ctx, one, p.finalizers); err != nil {
+			return err
+		}
+	}
 	has := meta.FindStatusCondition(one.Status.Conditions, networkingv1.ServiceCIDRConditionReady)
 	if has == nil || has.Status != p.ready.Status || p.ready.Status == metav1.ConditionFalse && has.Message != p.ready.Message {
+		name := one.Name
 		one = one.DeepCopy()
 		p.ready.Type, p.ready.ObservedGeneration = networkingv1.ServiceCIDRConditionReady, one.Generation
 		meta.SetStatusCondition(&one.Status.Conditions, p.ready)
-		name := one.Name
-		var err error
 		if one, err = client.ServiceCIDRs.Update(ctx, c.env.API, one, "status"); err != nil {
 			return control.Gone(fmt.Errorf("write status of ServiceCIDR %s: %w", name, err))
 		}
 	}
-	if slices.Equal(one.Finalizers, p.finalizers) {
-		return nil
+	if !slices.Equal(one.Finalizers, p.finalizers) {
+		_, err = c.finalize(ctx, one, p.finalizers)
 	}
-	one = one.DeepCopy()
-	one.Finalizers = p.finalizers
-	_, err := client.ServiceCIDRs.Update(ctx, c.env.API, one)
+	return control.Gone(err)
+}
+
+func (c *Controller) finalize(ctx context.Context, one *networkingv1.ServiceCIDR, finalizers []string) (*networkingv1.ServiceCIDR, error) {
+	out := one.DeepCopy()
+	out.Finalizers = finalizers
+	out, err := client.ServiceCIDRs.Update(ctx, c.env.API, out)
 	if err != nil {
-		return control.Gone(fmt.Errorf("change finalizers of ServiceCIDR %s: %w", one.Name, err))
+		return nil, fmt.Errorf("change finalizers of ServiceCIDR %s: %w", one.Name, err)
 	}
-	return nil
+	return out, nil
 }
