@@ -1,6 +1,11 @@
 package control
 
-import "time"
+import (
+	"fmt"
+	"time"
+
+	"hardway/shared/reconcile"
+)
 
 // Activity is what the queues of one controller are doing, for people who look.
 type Activity struct{ queues []*Queue } // complete once the controller is made
@@ -36,4 +41,20 @@ func (a *Activity) LastFailure() *Failure {
 		}
 	}
 	return newest
+}
+
+// tooLong is how long one pass over one object may take: what takes longer hangs.
+const tooLong = time.Hour
+
+// Health says which object a worker hangs at; nil when none does.
+func (a *Activity) Health(now time.Time) (err error) {
+	for _, q := range a.queues {
+		q.running.Range(func(key, since any) bool {
+			if took := now.Sub(since.(time.Time)); took > tooLong {
+				err = fmt.Errorf("%s has worked on %v for %v", q.name, key.(reconcile.Key), took.Round(time.Second))
+			}
+			return err == nil
+		})
+	}
+	return err
 }

@@ -9,6 +9,7 @@ package control
 import (
 	"context"
 	"errors"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -60,6 +61,7 @@ type Queue struct {
 	reg       *prometheus.Registry
 	loop      atomic.Pointer[reconcile.Loop]
 	last      atomic.Pointer[Failure]
+	running   sync.Map // reconcile.Key of what is worked on -> time.Time since when
 }
 
 // Queue makes a queue whose keys are worked on by the given number of workers. A conflict (the cache was older than the
@@ -67,6 +69,8 @@ type Queue struct {
 func (e Env) Queue(name string, workers int, r reconcile.Reconciler) *Queue {
 	q := &Queue{name: name, workers: max(workers, 1), log: e.Log, reg: e.Metrics}
 	q.reconcile = func(ctx context.Context, key reconcile.Key) (reconcile.Result, error) {
+		q.running.Store(key, time.Now())
+		defer q.running.Delete(key)
 		result, err := r(ctx, key)
 		if apierrors.IsConflict(err) {
 			e.Log.Debug("written to meanwhile, waiting for the news", zap.String("controller", name), zap.Stringer("key", key), zap.Error(err))

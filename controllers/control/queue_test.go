@@ -93,3 +93,28 @@ func TestLastFailure(t *testing.T) {
 		<-done //nolint:errcheck // how it ended does not matter here
 	})
 }
+
+func TestHealthNamesWhatHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		env, activity := Env{Log: zap.NewNop(), Metrics: prometheus.NewRegistry()}.Noted()
+		q := env.Queue("test", 1, func(ctx context.Context, _ reconcile.Key) (reconcile.Result, error) {
+			<-ctx.Done()
+			return reconcile.Result{}, nil
+		})
+		ctx, end := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- q.Run(ctx, func() { q.Add(reconcile.Key{Name: "x"}) }) }()
+		synctest.Wait()
+		if err := activity.Health(time.Now()); err != nil {
+			t.Error(err)
+		}
+		if err := activity.Health(time.Now().Add(2 * tooLong)); err == nil {
+			t.Error("nothing hangs")
+		}
+		end()
+		<-done //nolint:errcheck // how it ended does not matter here
+		if err := activity.Health(time.Now().Add(2 * tooLong)); err != nil {
+			t.Error(err)
+		}
+	})
+}

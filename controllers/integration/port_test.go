@@ -61,6 +61,9 @@ func TestPort(t *testing.T) {
 		}
 		return ""
 	})
+	if code, body := get("/healthz/job-controller"); code != http.StatusOK {
+		t.Errorf("health of one controller: %d %s", code, body)
+	}
 	for _, path := range []string{"/metrics", "/debug/controllers", "/debug/pprof/"} {
 		if code, body := get(path); code != http.StatusUnauthorized {
 			t.Errorf("%s without a certificate: %d %s", path, code, body)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"net/http"
 	"sync/atomic"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -32,6 +33,9 @@ func (t *team) servePort(health *daemon.Health) (func(context.Context) error, er
 		}
 		return nil
 	})
+	for _, m := range t.members {
+		health.Live(m.Name, func(context.Context) error { return m.activity.Health(time.Now()) })
+	}
 	t.env.Metrics.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "leader_election_master_status", Help: "Whether this process leads: 1, or stands by: 0.",
 		ConstLabels: prometheus.Labels{"name": cfg.ResourceName},

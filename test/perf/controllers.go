@@ -59,6 +59,13 @@ func measureControllers(ctx context.Context, o options) ([]measured, error) {
 	for i, r := range ctlRows {
 		out[i].Key = r.key
 	}
+	report := func(m *measured, side int, v float64) {
+		if side == 0 {
+			m.Upstream = append(m.Upstream, v)
+		} else {
+			m.Ours = append(m.Ours, v)
+		}
+	}
 	for n := range o.runs {
 		for side, name := range []string{"upstream", "hardway"} {
 			figures, err := controllersRun(ctx, o, side == 0)
@@ -66,17 +73,14 @@ func measureControllers(ctx context.Context, o options) ([]measured, error) {
 				return nil, fmt.Errorf("run %d of %s: %w", n+1, name, err)
 			}
 			for i := range out {
-				v := figures[out[i].Key]
-				fmt.Printf("run %d %-9s %-10s %8.3f %s\n", n+1, name, out[i].Key, v, ctlRows[i].unit)
-				if side == 0 {
-					out[i].Upstream = append(out[i].Upstream, v)
-				} else {
-					out[i].Ours = append(out[i].Ours, v)
+				if v, done := figures[out[i].Key]; done {
+					fmt.Printf("run %d %-9s %-10s %8.3f %s\n", n+1, name, out[i].Key, v, ctlRows[i].unit)
+					report(&out[i], side, v)
 				}
 			}
 		}
 	}
-	return out, nil
+	return slices.DeleteFunc(out, func(m measured) bool { return len(m.Ours) == 0 }), nil
 }
 
 // office is a stage with controllers at work.
@@ -86,6 +90,7 @@ type office struct {
 	command func(port int) []string
 	size    func(full int) int // smaller for a try
 	leader  *exec.Cmd
+	pods    int // that were made
 	figures map[string]float64
 }
 
@@ -121,6 +126,9 @@ func controllersRun(ctx context.Context, o options, upstream bool) (map[string]f
 		{"prepare", f.prepareNode}, {"deploy", f.deploy}, {"scale", f.scale}, {"slices", f.churn}, {"jobs", f.jobs}, {"namespace", f.namespace},
 		{"memory", f.memory}, {"standby", f.standby}, {"restart", f.restart},
 	} {
+		if step.name != "prepare" && o.only != "" && !slices.Contains(strings.Split(o.only, ","), step.name) {
+			continue
+		}
 		begin := time.Now()
 		if err := step.do(); err != nil {
 			text, _ := os.ReadFile(filepath.Join(s.dir, "controllers.log"))
@@ -258,6 +266,7 @@ func (f *office) added(namespace string, n int, start func() error) (float64, er
 	begin := time.Now()
 	go func() { failed <- start() }()
 	seen := 0
+	f.pods += n
 	err = f.follow(w, func(e watch.Event) bool {
 		if e.Type == watch.Added {
 			seen++
@@ -397,6 +406,7 @@ func (f *office) jobs() error {
 		return err
 	}
 	n := f.size(ctlJobs)
+	f.pods += n
 	ctx, stop := context.WithCancel(f.ctx)
 	defer stop()
 	pods, err := f.api(0).CoreV1().Pods("jobs").Watch(ctx, metav1.ListOptions{})
@@ -476,7 +486,7 @@ func (f *office) namespace() error {
 
 // memory fills the cluster up, lets the controllers come to rest, and looks at them.
 func (f *office) memory() error {
-	more := f.size(ctlPods) - f.size(ctlDeployments)*ctlEach - f.size(ctlScale) - f.size(ctlJobs)
+	more := f.size(ctlPods) - f.pods
 	if err := f.space("more"); err != nil {
 		return err
 	}

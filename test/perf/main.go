@@ -43,7 +43,7 @@ func main() {
 	flag.StringVar(&o.peers, "peers", ".hardway/bench/peers", "folder of upstream's programs")
 	flag.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "a cluster to read from and make services in")
 	flag.StringVar(&o.results, "results", ".hardway/bench/results", "folder of results")
-	flag.StringVar(&o.only, "only", "", "only this workload of area scheduler; of the others the last figures stay")
+	flag.StringVar(&o.only, "only", "", "only this workload of area scheduler, or these steps of area controllers (deploy,scale,...); of the others the last figures stay")
 	flag.IntVar(&o.runs, "runs", 3, "runs of each side")
 	flag.DurationVar(&o.length, "length", 10*time.Second, "how long each run lasts")
 	flag.BoolVar(&o.small, "small", false, "area controllers: a hundredth of the work, to see that it runs; no figure of it says anything")
