@@ -120,8 +120,9 @@ func (c *Controller) follow() {
 	})
 }
 
+// volumeOf is the volume that a controller like this one attached: empty for what other people attach, whose it stays.
 func volumeOf(a *storagev1.VolumeAttachment) string {
-	if a.Spec.Source.PersistentVolumeName == nil {
+	if a.Spec.Source.PersistentVolumeName == nil || !named(a.Name) {
 		return ""
 	}
 	return *a.Spec.Source.PersistentVolumeName

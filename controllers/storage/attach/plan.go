@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"slices"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -105,6 +106,12 @@ func nameOf(v *corev1.PersistentVolume) corev1.UniqueVolumeName {
 func attachmentName(v *corev1.PersistentVolume, node string) string {
 	sum := sha256.Sum256([]byte(v.Spec.CSI.VolumeHandle + v.Spec.CSI.Driver + node))
 	return "csi-" + hex.EncodeToString(sum[:])
+}
+
+// named tells whether a name is of that form.
+func named(attachment string) bool {
+	sum, ok := strings.CutPrefix(attachment, "csi-")
+	return ok && len(sum) == 2*sha256.Size
 }
 
 func attachment(v *corev1.PersistentVolume, node string) *storagev1.VolumeAttachment {

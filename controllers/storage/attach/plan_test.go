@@ -71,3 +71,17 @@ func TestNamesAreUpstreams(t *testing.T) {
 		t.Error(got)
 	}
 }
+
+// What other people attach is theirs.
+func TestVolumeOf(t *testing.T) {
+	volume := "pv"
+	for name, want := range map[string]string{
+		attachmentName(&corev1.PersistentVolume{Spec: corev1.PersistentVolumeSpec{PersistentVolumeSource: corev1.PersistentVolumeSource{CSI: &corev1.CSIPersistentVolumeSource{VolumeHandle: "h", Driver: "d"}}}}, "n"): "pv",
+		"csi-mine": "", "by-hand": "",
+	} {
+		a := &storagev1.VolumeAttachment{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: storagev1.VolumeAttachmentSpec{Source: storagev1.VolumeAttachmentSource{PersistentVolumeName: &volume}}}
+		if got := volumeOf(a); got != want {
+			t.Errorf("%s: volume %q, want %q", name, got, want)
+		}
+	}
+}
