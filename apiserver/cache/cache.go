@@ -83,7 +83,7 @@ func (s *Snapshot) asOf(rev int64) *Snapshot {
 func (c *Cache) At(rev int64) *Snapshot {
 	now := c.feed.rev.Load()
 	s := c.current.Load()
-	if s != nil && s.Rev <= rev && rev <= max(now, s.Rev) {
+	if s != nil && s.Rev <= rev && rev <= max(now, s.Rev) && rev >= c.feed.horizon.Load() {
 		return s.asOf(rev)
 	}
 	c.mu.Lock()

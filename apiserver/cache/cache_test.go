@@ -63,6 +63,27 @@ func TestAtRemembersWhatWasKept(t *testing.T) {
 	})
 }
 
+// A revision does not stay because its kind does not change; the newest one does.
+func TestAtForgets(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHarness(t)
+		h.put(pod("a", "x", "", ""))
+		h.feed.advance(20)
+		h.feed.sweep(time.Now())
+		h.feed.advance(30)
+		if h.At(15) == nil || h.At(20) == nil {
+			t.Error("forgotten too soon")
+		}
+		time.Sleep(keepAge + time.Second)
+		h.feed.sweep(time.Now())
+		for rev, want := range map[int64]bool{15: false, 19: false, 20: true, 30: true} {
+			if s := h.At(rev); (s != nil) != want {
+				t.Errorf("at %d: %+v", rev, s)
+			}
+		}
+	})
+}
+
 func TestRemaining(t *testing.T) {
 	h := newHarness(t)
 	for i := range 100 {

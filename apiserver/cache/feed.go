@@ -55,12 +55,16 @@ type Feed struct {
 	watch  atomic.Pointer[store.Watch]
 	wait   waiters
 	nudged atomic.Int64 // when etcd was last asked for progress, in ns
+	// horizon is what rev was keepAge ago. What is older is asked of etcd, which knows whether it is still there: that a kind
+	// has not changed since is no reason to remember a revision for ever.
+	horizon atomic.Int64
 	// recalling is closed when the history from before the last fill is there, as far as it will be.
 	recalling atomic.Pointer[chan struct{}]
 
 	mu     sync.Mutex
 	caches map[string][]*Cache // by storage key, such as pods or services/specs; more than one: versions of a kind
 	added  []*Cache            // while running, not yet filled
+	marks  []mark              // what rev was, oldest first
 	more   chan struct{}       // holds a token when there are added ones
 }
 
@@ -334,11 +338,22 @@ func (f *Feed) fillOne(ctx context.Context, c *Cache, rev int64) error {
 	return nil
 }
 
+// mark says what rev was at some time.
+type mark struct {
+	when time.Time
+	rev  int64
+}
+
 // sweep drops what is kept for nobody any more.
 func (f *Feed) sweep(now time.Time) {
 	f.memo.sweep(now)
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	f.marks = append(f.marks, mark{now, f.rev.Load()})
+	for now.Sub(f.marks[0].when) > keepAge {
+		f.horizon.Store(f.marks[0].rev)
+		f.marks = f.marks[1:]
+	}
 	for _, c := range f.all() {
 		c.mu.Lock()
 		c.kept.sweep(now)
