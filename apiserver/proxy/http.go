@@ -199,7 +199,11 @@ func (p *Proxy) http(w http.ResponseWriter, r *http.Request, info *request.Info,
 			for _, name := range []string{"Credentials", "Headers", "Methods", "Origin"} {
 				resp.Header.Del("Access-Control-Allow-" + name)
 			}
-			return relocate(resp, to, prefix)
+			back := links{prefix, []string{to.Host, r.Host}}
+			if err := back.relocate(resp, to); err != nil {
+				return err
+			}
+			return back.page(resp)
 		},
 	}
 	reverse.ServeHTTP(w, r)
@@ -207,7 +211,7 @@ func (p *Proxy) http(w http.ResponseWriter, r *http.Request, info *request.Info,
 }
 
 // relocate makes a redirect of the backend to itself lead through this proxy. It is passed on, never followed.
-func relocate(resp *http.Response, to *url.URL, prefix string) error {
+func (l links) relocate(resp *http.Response, to *url.URL) error {
 	location := resp.Header.Get("Location")
 	if location == "" {
 		return nil
@@ -218,9 +222,6 @@ func relocate(resp *http.Response, to *url.URL, prefix string) error {
 		resp.Body = io.NopCloser(strings.NewReader(""))
 		return fmt.Errorf("redirect to %q: %w", location, err)
 	}
-	if u.Host != to.Host {
-		return nil
-	}
-	resp.Header.Set("Location", (&url.URL{Path: prefix + u.Path, RawQuery: u.RawQuery, Fragment: u.Fragment}).String())
+	resp.Header.Set("Location", l.through(u).String())
 	return nil
 }
