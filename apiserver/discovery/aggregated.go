@@ -9,6 +9,7 @@ import (
 
 	apidiscoveryv2 "k8s.io/api/apidiscovery/v2"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/version"
 )
 
@@ -62,7 +63,7 @@ func (v groupVersion) aggregate() apidiscoveryv2.APIVersionDiscovery {
 	for _, s := range v.kinds {
 		r := apidiscoveryv2.APIResourceDiscovery{
 			Resource: s.names.Plural, SingularResource: s.names.Singular,
-			ResponseKind: responseKind(s.gvk().Group, s.gvk().Version, s.gvk().Kind),
+			ResponseKind: s.answers(s.gvk()),
 			Scope:        apidiscoveryv2.ScopeCluster,
 			Verbs:        sorted(s.kind.Verbs), ShortNames: s.names.Short, Categories: s.names.Categories,
 		}
@@ -72,7 +73,7 @@ func (v groupVersion) aggregate() apidiscoveryv2.APIVersionDiscovery {
 		for _, sub := range s.subresources() {
 			r.Subresources = append(r.Subresources, apidiscoveryv2.APISubresourceDiscovery{
 				Subresource: sub.name, Verbs: sub.verbs,
-				ResponseKind: responseKind(sub.kind.Group, sub.kind.Version, sub.kind.Kind),
+				ResponseKind: s.answers(sub.kind),
 			})
 		}
 		slices.SortFunc(r.Subresources, func(a, b apidiscoveryv2.APISubresourceDiscovery) int {
@@ -84,6 +85,10 @@ func (v groupVersion) aggregate() apidiscoveryv2.APIVersionDiscovery {
 	return out
 }
 
-func responseKind(group, version, kind string) *metav1.GroupVersionKind {
-	return &metav1.GroupVersionKind{Group: group, Version: version, Kind: kind}
+// answers is the kind of an answer. Group and version are left out where they are those of the resource, as upstream does.
+func (s served) answers(kind schema.GroupVersionKind) *metav1.GroupVersionKind {
+	if kind.GroupVersion() == s.gvk().GroupVersion() {
+		return &metav1.GroupVersionKind{Kind: kind.Kind}
+	}
+	return &metav1.GroupVersionKind{Group: kind.Group, Version: kind.Version, Kind: kind.Kind}
 }

@@ -185,7 +185,7 @@ func (s served) describe() []metav1.APIResource {
 		Name: n.Plural, SingularName: n.Singular, Namespaced: bool(s.kind.Scope), Kind: n.Kind,
 		Verbs: sorted(s.kind.Verbs), ShortNames: n.Short, Categories: n.Categories,
 	}}
-	if slices.Contains(s.kind.Verbs, "get") {
+	if s.kind.Stored() {
 		out[0].StorageVersionHash = storageHash(s.kind.StoredGVK())
 	}
 	for _, sub := range s.subresources() {

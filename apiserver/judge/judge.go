@@ -25,6 +25,8 @@ type Judge struct {
 	Tokens        *serviceaccount.Tokens
 	// Known lists the rules that hold for a user, with the roles that are missing; nil: no authorizer has any.
 	Known func(user *request.UserInfo, namespace string) ([]rbacv1.PolicyRule, []string)
+	// Etcd says what is wrong with the store; nil: nothing is.
+	Etcd func(ctx context.Context) error
 }
 
 // May asks the authorizer.

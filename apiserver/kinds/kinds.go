@@ -38,6 +38,8 @@ func All() []*resource.Kind { return slices.Clone(all()) }
 
 var all = sync.OnceValue(func() []*resource.Kind {
 	return legacy.Add([]*resource.Kind{
+		core.Binding,
+		core.ComponentStatus,
 		core.ConfigMap,
 		core.Endpoints,
 		core.Event,
@@ -53,6 +55,8 @@ var all = sync.OnceValue(func() []*resource.Kind {
 		core.Secret,
 		core.Service,
 		core.ServiceAccount,
+		admissionregistration.MutatingAdmissionPolicy,
+		admissionregistration.MutatingAdmissionPolicyBinding,
 		admissionregistration.MutatingWebhookConfiguration,
 		admissionregistration.ValidatingAdmissionPolicy,
 		admissionregistration.ValidatingAdmissionPolicyBinding,

@@ -63,9 +63,9 @@ func file(k *resource.Kind, suffix string) string {
 	return filepath.Join("testdata", strings.ToLower(k.Names.Kind)+suffix)
 }
 
-// stored are the kinds that are more than a question.
+// stored are the kinds whose objects are stored.
 func stored() []*resource.Kind {
-	return slices.DeleteFunc(All(), func(k *resource.Kind) bool { return k.Review != nil })
+	return slices.DeleteFunc(All(), func(k *resource.Kind) bool { return !k.Stored() })
 }
 
 func each(t *testing.T, kinds []*resource.Kind, f func(t *testing.T, k *resource.Kind)) {
@@ -253,6 +253,8 @@ func TestPrintedAsUpstream(t *testing.T) {
 		"Ingress":                          "Class=nginx Hosts=example.com Address=203.0.113.4 Ports=80, 443 Age=<unknown>",
 		"IngressClass":                     "Name=sample (default) Controller=example.com/ingress Parameters=Params.k8s.example.com/p Age=<unknown>",
 		"NetworkPolicy":                    "Pod-Selector=app=web Age=<unknown>",
+		"MutatingAdmissionPolicy":          "Mutations=1 ParamKind=<unset> Age=<unknown>",
+		"MutatingAdmissionPolicyBinding":   "PolicyName=p ParamRef=<unset> Age=<unknown>",
 		"RuntimeClass":                     "Handler=gvisor Age=<unknown>",
 		"DeviceClass":                      "Age=<unknown>",
 		"ResourceClaim":                    "State=pending Age=<unknown>",

@@ -68,8 +68,8 @@ func NewSet(o Options) *Set {
 	}
 	s.shard(o.Store, o)
 	for _, kind := range o.Kinds {
-		if kind.Review != nil {
-			continue // a question: never stored
+		if !kind.Stored() {
+			continue
 		}
 		at := s.shards[0]
 		if o.StoreOf != nil {

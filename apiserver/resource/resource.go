@@ -119,10 +119,26 @@ type Spec[T any] struct {
 	// Versions are further served versions of the same stored objects.
 	Versions []Version
 
+	// Formerly are versions in which objects may lie in etcd though they are not served: upstream still writes them. Only
+	// Names, New and ToStorage are needed.
+	Formerly []Version
+
 	// Review makes the kind a question: it can only be created, is never stored, and the answer is obj as Review
 	// leaves it. Verbs is "create".
 	Review func(ctx context.Context, obj *T, judge Judge) error
+	// Observe makes the kind a view: its objects are found out when somebody asks, and never stored. Verbs are "get" and
+	// "list".
+	Observe func(ctx context.Context, judge Judge) []*T
+	// Through makes creating the kind another way to create a subresource; nothing is stored under its own name. Verbs is
+	// "create".
+	Through *Through
+
+	// Deprecated is a sentence for the Warning header of every request; empty: the kind is current.
+	Deprecated string
 }
+
+// Through names the subresource that a kind's objects go to: that of the parent with their name.
+type Through struct{ Parent, Subresource string }
 
 // Judge answers the questions of the review kinds: authentication and authorization in the words of the API.
 type Judge interface {
@@ -132,6 +148,8 @@ type Judge interface {
 	Rules(ctx context.Context, user, uid string, groups []string, namespace string) authorizationv1.SubjectRulesReviewStatus
 	// Who says for whom a token stands.
 	Who(ctx context.Context, spec *authenticationv1.TokenReviewSpec) authenticationv1.TokenReviewStatus
+	// Components says how the daemons that run beside this server are.
+	Components(ctx context.Context) []*corev1.ComponentStatus
 	// Issue fills in the status of a request for a token of an account.
 	Issue(ctx context.Context, account *corev1.ServiceAccount, r *authenticationv1.TokenRequest) error
 }
@@ -220,7 +238,11 @@ type Kind struct {
 	Columns                  []TableColumn
 	Subresources             []Subresource
 	Versions                 []Version
-	Review                   func(ctx context.Context, obj Object, judge Judge) error // nil: stored like any other
+	Review                   func(ctx context.Context, obj Object, judge Judge) error // nil: no question
+	Observe                  func(ctx context.Context, judge Judge) []Object          // nil: no view
+	Formerly                 []Version
+	Through                  *Through // nil: its objects are its own
+	Deprecated               string
 
 	// Form says how objects are read and stored whose Go type does not say which fields there are; nil: the Go type
 	// says it, and they are stored as protobuf.
@@ -245,6 +267,9 @@ type Form struct {
 	// Deprecated is a sentence for the Warning header; empty: the version is current.
 	Deprecated string
 }
+
+// Stored says that the kind's objects lie in etcd.
+func (k *Kind) Stored() bool { return k.Review == nil && k.Observe == nil && k.Through == nil }
 
 // StoredGVK is the group, version and kind that the stored bytes say.
 func (k *Kind) StoredGVK() schema.GroupVersionKind {
@@ -309,6 +334,9 @@ func Define[T any, P Pointer[T]](scheme *runtime.Scheme, s Spec[T]) *Kind {
 		Indexed:                  s.Indexed,
 		Subresources:             s.Subresources,
 		Versions:                 s.Versions,
+		Formerly:                 s.Formerly,
+		Through:                  s.Through,
+		Deprecated:               s.Deprecated,
 		Default:                  erase1[T, P](s.Default),
 		SetStatus:                erase2[T, P](s.SetStatus),
 		Validate:                 eraseCheck1[T, P](s.Validate),
@@ -365,6 +393,15 @@ func eraseHooks[T any, P Pointer[T]](k *Kind, s Spec[T]) {
 	}
 	if s.Review != nil {
 		k.Review = func(ctx context.Context, obj Object, judge Judge) error { return s.Review(ctx, (*T)(obj.(P)), judge) }
+	}
+	if s.Observe != nil {
+		k.Observe = func(ctx context.Context, judge Judge) []Object {
+			var out []Object
+			for _, obj := range s.Observe(ctx, judge) {
+				out = append(out, P(obj))
+			}
+			return out
+		}
 	}
 	if s.TTL != nil {
 		k.TTL = func(obj Object) int64 { return s.TTL((*T)(obj.(P))) }

@@ -98,6 +98,9 @@ func (c *call) serve() (*reply, error) {
 	if v := c.version; v != nil && v.Deprecated != "" {
 		request.Warn(c.r.Context(), v.Deprecated)
 	}
+	if c.kind.Deprecated != "" {
+		request.Warn(c.r.Context(), c.kind.Deprecated)
+	}
 	if f := c.kind.Form; f != nil && f.Deprecated != "" {
 		request.Warn(c.r.Context(), f.Deprecated)
 	}

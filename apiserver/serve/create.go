@@ -22,6 +22,9 @@ func create(c *call) (*reply, error) {
 	if err := c.decode(sent, c.gvk, opts.FieldValidation); err != nil {
 		return nil, err
 	}
+	if c.kind.Through != nil {
+		return c.through(sent, opts)
+	}
 	obj, err := c.incoming(sent)
 	if err != nil {
 		return nil, apierrors.NewBadRequest(err.Error())

@@ -21,6 +21,9 @@ func list(c *call) (*reply, error) {
 	if err != nil {
 		return nil, err
 	}
+	if c.kind.Observe != nil {
+		return nil, c.viewAll(query)
+	}
 	found, err := c.reg.List(c.r.Context(), query)
 	if err != nil {
 		return nil, err

@@ -129,9 +129,9 @@ func (a *access) makeAuthenticator(cfg *config.Config) error {
 	return nil
 }
 
-// judge answers the review kinds.
-func (a *access) judge() *judge.Judge {
-	j := &judge.Judge{Authenticator: a.authenticator, Authorizer: a.authorizer, Tokens: a.tokens}
+// judge answers the kinds that are not stored. Etcd says what is wrong with the store.
+func (a *access) judge(etcd func(context.Context) error) *judge.Judge {
+	j := &judge.Judge{Authenticator: a.authenticator, Authorizer: a.authorizer, Tokens: a.tokens, Etcd: etcd}
 	if a.roles != nil {
 		j.Known = a.roles.Rules
 	}

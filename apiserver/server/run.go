@@ -146,7 +146,7 @@ func (s *server) build(ctx context.Context) (http.Handler, error) {
 		Version:   versionInfo(),
 		Health:    s.health, Debug: s.debug(),
 		MinWatch: time.Duration(s.cfg.MinWatch) * time.Second,
-		Judge:    s.access.judge(),
+		Judge:    s.access.judge(s.kept.ready),
 		OpenID:   s.access.openID(net.JoinHostPort(s.ip.String(), fmt.Sprint(s.port))),
 		Ending:   s.ending,
 		Metrics:  serve.NewMetrics(s.reg),

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"google.golang.org/protobuf/encoding/protowire"
@@ -194,7 +195,7 @@ func (c *Codec) other(is runtime.TypeMeta, read func(into any) error) (resource.
 		obj := c.kind.New()
 		return obj, read(obj)
 	}
-	for _, v := range c.kind.Versions {
+	for _, v := range slices.Concat(c.kind.Versions, c.kind.Formerly) {
 		if gvk != (schema.GroupVersionKind{Group: v.Names.Group, Version: v.Names.Version, Kind: v.Names.Kind}) {
 			continue
 		}

@@ -314,13 +314,13 @@ func defaultMatch(m *admissionv1.MatchResources) {
 	}
 }
 
-func validatePolicy(p *admissionv1.ValidatingAdmissionPolicy) field.ErrorList {
-	path, s := field.NewPath("spec"), &p.Spec
+// validateMatching checks what policies of both sorts have.
+func validateMatching(failure *admissionv1.FailurePolicyType, params *admissionv1.ParamKind, match *admissionv1.MatchResources, connect bool, path *field.Path) field.ErrorList {
 	var errs field.ErrorList
-	if s.FailurePolicy != nil {
-		errs = append(errs, check.Among(*s.FailurePolicy, path.Child("failurePolicy"), admissionv1.Fail, admissionv1.Ignore)...)
+	if failure != nil {
+		errs = append(errs, check.Among(*failure, path.Child("failurePolicy"), admissionv1.Fail, admissionv1.Ignore)...)
 	}
-	if k := s.ParamKind; k != nil {
+	if k := params; k != nil {
 		if k.APIVersion == "" {
 			errs = append(errs, field.Required(path.Child("paramKind", "apiVersion"), ""))
 		}
@@ -328,17 +328,24 @@ func validatePolicy(p *admissionv1.ValidatingAdmissionPolicy) field.ErrorList {
 			errs = append(errs, field.Required(path.Child("paramKind", "kind"), ""))
 		}
 	}
-	if s.MatchConstraints == nil {
+	if match == nil {
 		errs = append(errs, field.Required(path.Child("matchConstraints"), ""))
 	} else {
 		at := path.Child("matchConstraints", "resourceRules")
-		if len(s.MatchConstraints.ResourceRules) == 0 {
+		if len(match.ResourceRules) == 0 {
 			errs = append(errs, field.Required(at, ""))
 		}
-		for i := range s.MatchConstraints.ResourceRules {
-			errs = append(errs, validateRule(&s.MatchConstraints.ResourceRules[i].RuleWithOperations, at.Index(i), false)...)
+		for i := range match.ResourceRules {
+			errs = append(errs, validateRule(&match.ResourceRules[i].RuleWithOperations, at.Index(i), connect)...)
 		}
 	}
+	return errs
+}
+
+func validatePolicy(p *admissionv1.ValidatingAdmissionPolicy) field.ErrorList {
+	path, s := field.NewPath("spec"), &p.Spec
+	var errs field.ErrorList
+	errs = append(errs, validateMatching(s.FailurePolicy, s.ParamKind, s.MatchConstraints, false, path)...)
 	if len(s.Validations)+len(s.AuditAnnotations) == 0 {
 		errs = append(errs, field.Required(path.Child("validations"), "validations or auditAnnotations must be non-empty"))
 	}
@@ -362,14 +369,13 @@ var ValidatingAdmissionPolicyBinding = resource.Define(scheme.Types, resource.Sp
 	Prepare:  func(ctx context.Context, _, _ *admissionv1.ValidatingAdmissionPolicyBinding) { request.Warn(ctx, idle) },
 	Columns: []resource.Column[admissionv1.ValidatingAdmissionPolicyBinding]{
 		{Name: "PolicyName", Describe: "PolicyName indicates the policy definition which the policy binding binded to", Value: func(b *admissionv1.ValidatingAdmissionPolicyBinding) any { return b.Spec.PolicyName }},
-		{Name: "ParamRef", Describe: "ParamRef indicates the param resource which sets the configuration param", Value: showParams},
+		{Name: "ParamRef", Describe: "ParamRef indicates the param resource which sets the configuration param", Value: func(b *admissionv1.ValidatingAdmissionPolicyBinding) any { return showParams(b.Spec.ParamRef) }},
 		show.Age[admissionv1.ValidatingAdmissionPolicyBinding](),
 	},
 	AllowUnconditionalUpdate: true,
 })
 
-func showParams(b *admissionv1.ValidatingAdmissionPolicyBinding) any {
-	r := b.Spec.ParamRef
+func showParams(r *admissionv1.ParamRef) any {
 	switch {
 	case r == nil:
 		return show.Unset
@@ -404,8 +410,21 @@ func validateBinding(b *admissionv1.ValidatingAdmissionPolicyBinding) field.Erro
 	if seen.HasAll(admissionv1.Deny, admissionv1.Warn) {
 		errs = append(errs, field.Invalid(actions, s.ValidationActions, fmt.Sprintf("must not contain both %s and %s (repeating the same validation failure information in the API response and headers serves no purpose)", admissionv1.Deny, admissionv1.Warn)))
 	}
-	if r := s.ParamRef; r != nil && (r.Name == "") == (r.Selector == nil) {
-		errs = append(errs, field.Invalid(path.Child("paramRef", "name"), "", "one of name or selector must be specified"))
+	return append(errs, validateParams(s.ParamRef, path.Child("paramRef"))...)
+}
+
+func validateParams(r *admissionv1.ParamRef, at *field.Path) field.ErrorList {
+	var errs field.ErrorList
+	switch {
+	case r == nil:
+		return nil
+	case r.Name != "" && r.Selector != nil:
+		errs = append(errs, field.Forbidden(at.Child("name"), "name and selector are mutually exclusive"))
+	case r.Name == "" && r.Selector == nil:
+		errs = append(errs, field.Required(at, "one of name or selector must be specified"))
 	}
-	return errs
+	if r.ParameterNotFoundAction == nil {
+		return append(errs, field.Required(at.Child("parameterNotFoundAction"), ""))
+	}
+	return append(errs, check.Among(*r.ParameterNotFoundAction, at.Child("parameterNotFoundAction"), admissionv1.AllowAction, admissionv1.DenyAction)...)
 }

@@ -4,10 +4,14 @@ package apiextensions
 
 import (
 	"context"
+	"fmt"
 	"slices"
 
+	"k8s.io/apiextensions-apiserver/pkg/apis/apiextensions"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	apiextensionsv1beta1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1beta1"
 	"k8s.io/apimachinery/pkg/api/equality"
+	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/util/validation/field"
 
 	"hardway/apiserver/kinds/scheme"
@@ -35,7 +39,26 @@ var CustomResourceDefinition = resource.Define(scheme.Types, resource.Spec[apiex
 		return validateNames(&d.Status.AcceptedNames, field.NewPath("status", "acceptedNames"))
 	},
 	OnDelete: keepUntilEmpty,
+	Formerly: []resource.Version{{
+		Names: resource.Names{Group: apiextensionsv1.GroupName, Version: "v1beta1", Kind: "CustomResourceDefinition"},
+		New:   func() runtime.Object { return &apiextensionsv1beta1.CustomResourceDefinition{} }, ToStorage: fromBeta,
+	}},
 })
+
+// fromBeta reads the version in which upstream stores definitions to this day.
+func fromBeta(in runtime.Object) (resource.Object, error) {
+	beta, ok := in.(*apiextensionsv1beta1.CustomResourceDefinition)
+	if !ok {
+		return nil, fmt.Errorf("%T is no CustomResourceDefinition of v1beta1", in)
+	}
+	apiextensionsv1beta1.SetObjectDefaults_CustomResourceDefinition(beta)
+	var between apiextensions.CustomResourceDefinition
+	if err := apiextensionsv1beta1.Convert_v1beta1_CustomResourceDefinition_To_apiextensions_CustomResourceDefinition(beta, &between, nil); err != nil {
+		return nil, err
+	}
+	out := &apiextensionsv1.CustomResourceDefinition{}
+	return out, apiextensionsv1.Convert_apiextensions_CustomResourceDefinition_To_v1_CustomResourceDefinition(&between, out, nil)
+}
 
 // noteStored remembers that objects may be stored in the version that is now the storage version.
 func noteStored(d *apiextensionsv1.CustomResourceDefinition) {

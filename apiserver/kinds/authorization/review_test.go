@@ -67,6 +67,8 @@ func (judged) Rules(context.Context, string, string, []string, string) (none aut
 func (judged) Who(context.Context, *authenticationv1.TokenReviewSpec) (none authenticationv1.TokenReviewStatus) {
 	return none
 }
+func (judged) Components(context.Context) []*corev1.ComponentStatus { return nil }
+
 func (judged) Issue(context.Context, *corev1.ServiceAccount, *authenticationv1.TokenRequest) error {
 	return nil
 }

@@ -39,7 +39,7 @@ func (p Plugin) Mutate(ctx context.Context, a *admission.Attributes) error {
 		}
 		return nil
 	}
-	if a.Namespace == "" || a.Operation == admission.Delete || a.Kind.Review != nil {
+	if a.Namespace == "" || a.Operation == admission.Delete || !a.Kind.Stored() {
 		return nil
 	}
 	obj, err := p.Namespaces.Find(ctx, "", a.Namespace)
