@@ -7,8 +7,8 @@
 // work for what changed and a walk down the tree, whatever the number of nodes: a Deployment's pods are placed as a
 // batch without being handled as one.
 //
-// At most maxEvaluations are kept, the least recently used one goes first. Pods whose volumes or devices are their own
-// matter, and pods for few named nodes, are evaluated afresh.
+// At most maxEvaluations are kept, the least recently used one goes first. Pods whose volumes or devices have a say in where they go,
+// and pods for few named nodes, are evaluated afresh.
 package cycle
 
 import (
@@ -191,10 +191,13 @@ func (c *Cycle) Verdict(pod *framework.Pod, node *framework.Node) *framework.Sta
 }
 
 func (c *Cycle) evaluate(pod *framework.Pod) *evaluation {
-	if pod.Personal() {
-		return c.build(pod)
-	}
 	view := c.cluster.View
+	if pod.Personal() {
+		if len(pod.Spec.ResourceClaims) > 0 || !view.Storage.Free(pod) {
+			return c.build(pod)
+		}
+		pod = pod.WithoutVolumes()
+	}
 	var signature framework.Signature
 	if view.Owners != nil && len(pod.Spec.TopologySpreadConstraints) == 0 {
 		signature = pod.Sign(c.cluster.Columns, view.Owners(pod))

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	corev1 "k8s.io/api/core/v1"
+	storagev1 "k8s.io/api/storage/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -332,5 +333,105 @@ func benchmark(b *testing.B, nodes int, change []func(*corev1.Pod)) {
 		c.Assume(p, d.Node.Name)
 		c.RemovePod(types.UID(fmt.Sprint("p", i-nodes/2)))
 		i++
+	}
+}
+
+// TestFreeVolumes says which volumes leave the choice of a node free, so that what is known of the pod before is of use, and which do not.
+func TestFreeVolumes(t *testing.T) {
+	onlyOn := func(name string) *corev1.VolumeNodeAffinity {
+		return &corev1.VolumeNodeAffinity{Required: &corev1.NodeSelector{NodeSelectorTerms: []corev1.NodeSelectorTerm{{MatchExpressions: []corev1.NodeSelectorRequirement{
+			{Key: corev1.LabelHostname, Operator: corev1.NodeSelectorOpIn, Values: []string{name}},
+		}}}}}
+	}
+	for name, test := range map[string]struct {
+		change   func(v *corev1.PersistentVolume, c *corev1.PersistentVolumeClaim)
+		limit    int32 // of volumes on each node; 0: none
+		checked  int   // rows looked at anew for the second pod
+		feasible int
+	}{
+		"reached by all": {checked: 1, feasible: 3},
+		"of one node":    {change: func(v *corev1.PersistentVolume, _ *corev1.PersistentVolumeClaim) { v.Spec.NodeAffinity = onlyOn("n1") }, checked: 3, feasible: 1},
+		"of another zone": {change: func(v *corev1.PersistentVolume, _ *corev1.PersistentVolumeClaim) {
+			v.Labels = map[string]string{corev1.LabelTopologyZone: "b"}
+		}, checked: 3, feasible: 1},
+		"limited in number": {limit: 1, checked: 3, feasible: 2},
+		"for one pod alone": {change: func(_ *corev1.PersistentVolume, c *corev1.PersistentVolumeClaim) {
+			c.Spec.AccessModes = []corev1.PersistentVolumeAccessMode{corev1.ReadWriteOncePod}
+		}, checked: 3, feasible: 3},
+		"gone, though bound": {change: func(v *corev1.PersistentVolume, _ *corev1.PersistentVolumeClaim) { v.Name = "other" }, checked: 3},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c := snapshot.New()
+			for i, z := range []string{"a", "a", "b"} {
+				n := node(fmt.Sprint("n", i), zone(z))
+				c.SetNode(n)
+				limits := &storagev1.CSINode{ObjectMeta: metav1.ObjectMeta{Name: n.Name}, Spec: storagev1.CSINodeSpec{Drivers: []storagev1.CSINodeDriver{{Name: "d"}}}}
+				if test.limit > 0 {
+					limits.Spec.Drivers[0].Allocatable = &storagev1.VolumeNodeResources{Count: &test.limit}
+				}
+				c.View.Storage.SetNode(n.Name, limits)
+			}
+			of := cycle.New(profile(c), c, nil)
+			var d cycle.Decision
+			var err error
+			for i := range 2 {
+				claim := &corev1.PersistentVolumeClaim{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: fmt.Sprint("c", i), Annotations: map[string]string{framework.BindCompleted: "yes"}}}
+				v := &corev1.PersistentVolume{ObjectMeta: metav1.ObjectMeta{Name: fmt.Sprint("v", i)}}
+				v.Spec.CSI = &corev1.CSIPersistentVolumeSource{Driver: "d", VolumeHandle: v.Name}
+				claim.Spec.VolumeName = v.Name
+				if test.change != nil && i == 1 {
+					test.change(v, claim)
+				}
+				c.View.Storage.Claims["default/"+claim.Name], c.View.Storage.Volumes[v.Name] = claim, v
+				p := framework.NewPod(pod(fmt.Sprint("p", i), func(p *corev1.Pod) {
+					p.Spec.Volumes = []corev1.Volume{{Name: "data", VolumeSource: corev1.VolumeSource{PersistentVolumeClaim: &corev1.PersistentVolumeClaimVolumeSource{ClaimName: claim.Name}}}}
+				}), c.Columns)
+				if d, err = of.Decide(p); err == nil {
+					c.Assume(p, d.Node.Name)
+				}
+			}
+			if d.Checked != test.checked || d.Feasible != test.feasible || (err == nil) != (test.feasible > 0) {
+				t.Errorf("%d rows looked at and %d good, want %d and %d: %v", d.Checked, d.Feasible, test.checked, test.feasible, err)
+			}
+		})
+	}
+}
+
+// BenchmarkEvict lets each pod take the place of another of lower priority.
+func BenchmarkEvict(b *testing.B) {
+	for _, nodes := range []int{1000, 5000} {
+		b.Run(fmt.Sprint(nodes, " nodes"), func(b *testing.B) {
+			c := snapshot.New()
+			important := int32(10)
+			for i := range nodes {
+				name := fmt.Sprint("n", i)
+				c.SetNode(node(name, zone(fmt.Sprint(i%10))))
+				c.SetPod(pod("low-"+name, func(p *corev1.Pod) { p.Spec.NodeName, p.Spec.Containers[0].Resources.Requests = name, list("3", "1Gi") }))
+			}
+			of := cycle.New(profile(c), c, nil)
+			i := 0
+			for b.Loop() {
+				p := framework.NewPod(pod(fmt.Sprint("p", i), func(p *corev1.Pod) {
+					p.Spec.Priority, p.Spec.Containers[0].Resources.Requests = &important, list("3", "1Gi")
+				}), c.Columns)
+				if _, err := of.Decide(p); err == nil {
+					b.Fatal("there is room")
+				}
+				way, why := of.Evict(p)
+				if way == nil {
+					b.Fatal(why)
+				}
+				c.Promise(p, way.Node)
+				c.RemovePod(way.Victims[0].UID)
+				if _, err := of.Decide(p); err != nil {
+					b.Fatal(err)
+				}
+				c.Promise(p, "")
+				c.SetPod(pod(fmt.Sprint("low", i), func(p *corev1.Pod) {
+					p.Spec.NodeName, p.Spec.Containers[0].Resources.Requests = way.Node, list("3", "1Gi")
+				}))
+				i++
+			}
+		})
 	}
 }

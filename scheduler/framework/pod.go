@@ -148,13 +148,25 @@ func (p *Pod) Personal() bool {
 		return true
 	}
 	for i := range p.Spec.Volumes {
-		v := &p.Spec.Volumes[i]
-		if v.PersistentVolumeClaim != nil || v.Ephemeral != nil || v.GCEPersistentDisk != nil || v.AWSElasticBlockStore != nil ||
-			v.RBD != nil || v.ISCSI != nil || v.AzureDisk != nil || v.CSI != nil {
+		if personal(&p.Spec.Volumes[i]) {
 			return true
 		}
 	}
 	return false
+}
+
+func personal(v *corev1.Volume) bool {
+	return v.PersistentVolumeClaim != nil || v.Ephemeral != nil || v.GCEPersistentDisk != nil || v.AWSElasticBlockStore != nil ||
+		v.RBD != nil || v.ISCSI != nil || v.AzureDisk != nil || v.CSI != nil
+}
+
+// WithoutVolumes is the pod as it is when its volumes have nothing to say.
+func (p *Pod) WithoutVolumes() *Pod {
+	bare := *p.Pod
+	bare.Spec.Volumes = nil
+	out := *p
+	out.Pod = &bare
+	return &out
 }
 
 // Alike says that scheduling cannot tell two states of a pod on its node apart.

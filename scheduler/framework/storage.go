@@ -1,6 +1,8 @@
 package framework
 
 import (
+	"slices"
+
 	corev1 "k8s.io/api/core/v1"
 	storagev1 "k8s.io/api/storage/v1"
 )
@@ -15,6 +17,9 @@ type Storage struct {
 	Nodes      map[string]*storagev1.CSINode
 	Capacities map[string]*storagev1.CSIStorageCapacity
 
+	// limited is how many nodes tell a limit of volumes for a driver.
+	limited map[string]int
+
 	// What has been decided and is not yet confirmed, laid over the above.
 	claims  map[string]*corev1.PersistentVolumeClaim
 	volumes map[string]*corev1.PersistentVolume
@@ -25,8 +30,69 @@ func NewStorage() *Storage {
 	return &Storage{
 		Claims: map[string]*corev1.PersistentVolumeClaim{}, Volumes: map[string]*corev1.PersistentVolume{}, Classes: map[string]*storagev1.StorageClass{},
 		Drivers: map[string]*storagev1.CSIDriver{}, Nodes: map[string]*storagev1.CSINode{}, Capacities: map[string]*storagev1.CSIStorageCapacity{},
-		claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{},
+		claims: map[string]*corev1.PersistentVolumeClaim{}, volumes: map[string]*corev1.PersistentVolume{}, limited: map[string]int{},
 	}
+}
+
+// SetNode takes note of what the drivers of a node tell of it; nil: it is gone.
+func (s *Storage) SetNode(name string, n *storagev1.CSINode) {
+	s.limits(s.Nodes[name], -1)
+	if s.limits(n, 1); n == nil {
+		delete(s.Nodes, name)
+	} else {
+		s.Nodes[name] = n
+	}
+}
+
+func (s *Storage) limits(n *storagev1.CSINode, by int) {
+	if n == nil {
+		return
+	}
+	for i := range n.Spec.Drivers {
+		if d := &n.Spec.Drivers[i]; d.Allocatable != nil && d.Allocatable.Count != nil {
+			s.limited[d.Name] += by
+		}
+	}
+}
+
+// Free says that the volumes of a pod have nothing to say about where it goes: each claim has its volume, which every node reaches, of
+// which nodes take as many as there may be, and which others may use.
+func (s *Storage) Free(p *Pod) bool {
+	for i := range p.Spec.Volumes {
+		v := &p.Spec.Volumes[i]
+		if !personal(v) {
+			continue
+		}
+		if v.PersistentVolumeClaim == nil || !s.freeClaim(s.Claim(p.Namespace, v.PersistentVolumeClaim.ClaimName)) {
+			return false
+		}
+	}
+	return true
+}
+
+func (s *Storage) freeClaim(c *corev1.PersistentVolumeClaim) bool {
+	if c == nil || c.DeletionTimestamp != nil || c.Status.Phase == corev1.ClaimLost || c.Annotations[BindCompleted] == "" ||
+		slices.Contains(c.Spec.AccessModes, corev1.ReadWriteOncePod) {
+		return false
+	}
+	v := s.Volume(c.Spec.VolumeName)
+	if v == nil || v.Spec.NodeAffinity != nil || v.Spec.CSI != nil && s.limited[v.Spec.CSI.Driver] > 0 {
+		return false
+	}
+	for key := range v.Labels {
+		if slices.Contains(zoneLabels, key) {
+			return false
+		}
+	}
+	return true
+}
+
+// BindCompleted is the annotation of a claim that has its volume.
+const BindCompleted = "pv.kubernetes.io/bind-completed"
+
+// zoneLabels tell where a volume is.
+var zoneLabels = []string{
+	corev1.LabelTopologyZone, corev1.LabelTopologyRegion, corev1.LabelFailureDomainBetaZone, corev1.LabelFailureDomainBetaRegion,
 }
 
 // Claim is a claim as decided, or as the API has it; nil: there is none.

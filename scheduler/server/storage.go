@@ -19,20 +19,31 @@ func (s *sources) followStorage(ctx context.Context, l *loop) {
 	keep(l, follow(ctx, s, client.PersistentVolumes, client.Options{}), of.Volumes)
 	keep(l, follow(ctx, s, client.StorageClasses, client.Options{}), of.Classes)
 	keep(l, follow(ctx, s, client.CSIDrivers, client.Options{}), of.Drivers)
-	keep(l, follow(ctx, s, client.CSINodes, client.Options{}), of.Nodes)
+	hold(l, follow(ctx, s, client.CSINodes, client.Options{}), of.SetNode)
 	keep(l, follow(ctx, s, client.CSIStorageCapacities, client.Options{}), of.Capacities)
 }
 
 // keep holds the objects of an informer in a map of the loop's, and wakes the pods that a change may help.
 func keep[T any](l *loop, from *client.Informer[T], in map[string]*T) {
+	hold(l, from, func(key string, now *T) {
+		if now == nil {
+			delete(in, key)
+		} else {
+			in[key] = now
+		}
+	})
+}
+
+// hold is the same with what set does about an object; nil: it is gone.
+func hold[T any](l *loop, from *client.Informer[T], set func(key string, now *T)) {
 	from.OnChange(func(old, now *T) {
 		l.mail.post(func(t time.Time) {
 			if now == nil {
-				delete(in, keyOf(old))
+				set(keyOf(old), nil)
 				l.changed(framework.Change{What: framework.StorageChanged}, t)
 				return
 			}
-			in[keyOf(now)] = now
+			set(keyOf(now), now)
 			if old == nil || !sameStorage(old, now) {
 				l.changed(framework.Change{What: framework.StorageChanged, Object: now}, t)
 			}

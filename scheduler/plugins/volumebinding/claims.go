@@ -66,7 +66,7 @@ func ClaimName(p *framework.Pod, v *corev1.Volume) string {
 
 // complete says that a claim has its volume, and the volume knows it.
 func complete(c *corev1.PersistentVolumeClaim) bool {
-	return c.Spec.VolumeName != "" && metav1.HasAnnotation(c.ObjectMeta, bindCompleted)
+	return c.Spec.VolumeName != "" && metav1.HasAnnotation(c.ObjectMeta, framework.BindCompleted)
 }
 
 // delayed says that a claim is bound only once a pod that uses it has a node.

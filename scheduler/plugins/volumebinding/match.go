@@ -13,7 +13,6 @@ import (
 
 // What the volume controllers and the scheduler tell each other.
 const (
-	bindCompleted     = "pv.kubernetes.io/bind-completed"
 	boundByController = "pv.kubernetes.io/bound-by-controller"
 	selectedNode      = "volume.kubernetes.io/selected-node"
 	noProvisioner     = "kubernetes.io/no-provisioner"
