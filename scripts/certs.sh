@@ -114,6 +114,7 @@ make_all() {
   certificate kube-scheduler /O=system:kube-scheduler/CN=system:kube-scheduler $both DNS:localhost,IP:127.0.0.1
   certificate kube-proxy /O=system:node-proxier/CN=system:kube-proxy $client
   certificate hardway-dns /CN=system:hardway-dns $client
+  certificate hardway-ingress /CN=system:hardway-ingress $client
   certificate kube-apiserver-kubelet-client /CN=kube-apiserver-kubelet-client $client
   names=IP:10.32.0.1,IP:127.0.0.1,DNS:localhost,DNS:kubernetes,DNS:kubernetes.default,DNS:kubernetes.default.svc
   names+=,DNS:kubernetes.default.svc.cluster.local

@@ -82,7 +82,9 @@ arguments() { # NAME[@NODE]
     nodeagent) args+=(
       --config="$conf/nodeagent$at_suffix.yaml" --kubeconfig="$conf/$at_name.kubeconfig" --hostname-override="$at_name" --node-ip="$at_ip"
       --root-dir="$at_root" --image-dir="$at_root/images" --state-dir="$at_run" --cluster-cidr="$pod_range") ;;
-    netproxy) args+=(--config="$conf/netproxy$at_suffix.yaml") ;;
+    netproxy) args+=(
+      --config="$conf/netproxy$at_suffix.yaml"
+      --ingress-kubeconfig="$conf/hardway-ingress.kubeconfig" --ingress-http-address="$at_ip:80" --ingress-https-address="$at_ip:443") ;;
     dns) args+=(
       --kubeconfig="$conf/hardway-dns.kubeconfig" --hostname-override="$at_name" --node-ip="$at_ip" --cluster-dns="$cluster_dns") ;;
   esac

@@ -11,8 +11,9 @@
 #   --from DIR          where the certificates and kubeconfigs are (default .)
 #   --dry-run           only show what would be done
 #
-# DIR holds ca.pem, NAME.pem, NAME-key.pem, NAME.kubeconfig, kube-proxy.kubeconfig and hardway-dns.kubeconfig. Run again, it
-# changes what is different and restarts the daemons when something was; pods go on meanwhile.
+# DIR holds ca.pem, NAME.pem, NAME-key.pem, NAME.kubeconfig, kube-proxy.kubeconfig and hardway-dns.kubeconfig; and, where Ingresses
+# shall be served (docs/ingress.md), hardway-ingress.kubeconfig. Run again, it changes what is different and restarts the daemons when
+# something was; pods go on meanwhile.
 set -euo pipefail
 . "$(dirname "$0")/machine.sh"
 ip='' name=$(hostname) pod_range=10.200.0.0/16 cluster_dns=10.32.0.10 network=vxlan from=.
@@ -48,6 +49,11 @@ explain "Configuration"
 place "$from/$name.kubeconfig" "$etc/$name.kubeconfig" root 0400
 place "$from/kube-proxy.kubeconfig" "$etc/kube-proxy.kubeconfig" hardway-netproxy 0400
 place "$from/hardway-dns.kubeconfig" "$etc/hardway-dns.kubeconfig" hardway-dns 0400
+netproxy_flags=$(kept NETPROXY_FLAGS worker.env)
+if [ -f "$from/hardway-ingress.kubeconfig" ]; then
+  place "$from/hardway-ingress.kubeconfig" "$etc/hardway-ingress.kubeconfig" hardway-netproxy 0400
+  [[ $netproxy_flags == *--ingress-kubeconfig=* ]] || netproxy_flags+=" --ingress-kubeconfig=$etc/hardway-ingress.kubeconfig"
+fi
 resolv=/etc/resolv.conf
 [ ! -f /run/systemd/resolve/resolv.conf ] || resolv=/run/systemd/resolve/resolv.conf # /etc's names 127.0.0.53
 put "$etc/kubelet-config.yaml" <<END
@@ -84,7 +90,7 @@ POD_RANGE=$pod_range
 CLUSTER_DNS=$cluster_dns
 NETWORK_MODE=$network
 NODEAGENT_FLAGS="$(kept NODEAGENT_FLAGS worker.env)"
-NETPROXY_FLAGS="$(kept NETPROXY_FLAGS worker.env)"
+NETPROXY_FLAGS="$netproxy_flags"
 DNS_FLAGS="$(kept DNS_FLAGS worker.env)"
 END
 

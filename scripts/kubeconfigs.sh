@@ -63,4 +63,5 @@ kubeconfig kube-controller-manager system:kube-controller-manager "$local"
 kubeconfig kube-scheduler system:kube-scheduler "$local"
 kubeconfig kube-proxy system:kube-proxy "$server"
 kubeconfig hardway-dns system:hardway-dns "$server"
+kubeconfig hardway-ingress system:hardway-ingress "$server"
 for n in ${nodes[@]+"${nodes[@]}"}; do kubeconfig "$n" "system:node:$n" "$server"; done

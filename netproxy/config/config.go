@@ -35,6 +35,7 @@ type Config struct {
 	// LoadBalancerLink is the link on which this node announces addresses of load balancers: its name, or an address that it has. Default: none,
 	// and then nothing is announced.
 	LoadBalancerLink string
+	Ingress          Ingress
 	Cleanup          bool // remove the tables and exit
 	OOMScoreAdj      *int32
 	Conntrack        Conntrack
@@ -44,6 +45,17 @@ type Config struct {
 
 	proxyMode string
 	flags     *pflag.FlagSet
+}
+
+// Ingress says how requests from outside are served on nodes with the label "hardway/ingress".
+type Ingress struct {
+	Kubeconfig  string // of the identity that may read certificates; empty: Ingresses are not served
+	HTTPAddress string // default 0.0.0.0:80; empty: none
+	// HTTPSAddress is where TLS is spoken; default 0.0.0.0:443; empty: none.
+	HTTPSAddress string
+	// Certificate is "namespace/name" of a Secret, for hosts without one of their own. Default: one that is signed by itself.
+	Certificate string
+	AccessLog   bool // a line of the log for each request; default true
 }
 
 // Conntrack holds kernel settings. Nil leaves a setting as it is.
@@ -63,6 +75,7 @@ func Default() *Config {
 		HealthzAddress: "0.0.0.0:10256",
 		MetricsAddress: "127.0.0.1:10249",
 		SyncPeriod:     30 * time.Second,
+		Ingress:        Ingress{HTTPAddress: "0.0.0.0:80", HTTPSAddress: "0.0.0.0:443", AccessLog: true},
 	}
 }
 
@@ -83,6 +96,12 @@ func (c *Config) Flags(fs *pflag.FlagSet) {
 	fs.DurationVar(&c.SyncPeriod, "nftables-sync-period", c.SyncPeriod, "the proxy is unhealthy when the kernel is behind the API for twice this time")
 	fs.BoolVar(&c.AllowExternalIPs, "allow-external-ips", c.AllowExternalIPs, "serve spec.externalIPs of Services: who may write a Service may then take over any address")
 	fs.StringVar(&c.LoadBalancerLink, "load-balancer-link", c.LoadBalancerLink, "announce addresses of load balancers on this link, given by its name or by an address that it has; empty: announce none")
+	in := &c.Ingress
+	fs.StringVar(&in.Kubeconfig, "ingress-kubeconfig", in.Kubeconfig, "serve Ingresses while this Node has the label hardway/ingress, and read them and their certificates with this kubeconfig file; empty: do not")
+	fs.StringVar(&in.HTTPAddress, "ingress-http-address", in.HTTPAddress, "address and port for HTTP; empty: none")
+	fs.StringVar(&in.HTTPSAddress, "ingress-https-address", in.HTTPSAddress, "address and port for HTTPS; empty: none")
+	fs.StringVar(&in.Certificate, "ingress-default-certificate", in.Certificate, "namespace/name of the TLS Secret for hosts without one (default: a certificate signed by itself)")
+	fs.BoolVar(&in.AccessLog, "ingress-access-log", in.AccessLog, "log each request")
 	fs.BoolVar(&c.Cleanup, "cleanup", c.Cleanup, "remove the nftables tables and exit")
 	fs.StringVar(&c.proxyMode, "proxy-mode", c.proxyMode, "nftables; iptables and ipvs are accepted and mean nftables")
 	daemon.Ignored(fs, "bind-address", "bind-address-hard-fail", "burst", "cleanup-and-exit", "config-sync-period", "conntrack-max-per-core", "conntrack-min",
@@ -158,10 +177,13 @@ func (c *Config) Validate() error {
 	if c.SyncPeriod <= 0 {
 		problems = append(problems, fmt.Errorf("sync period %v: must be greater than 0", c.SyncPeriod))
 	}
-	for what, a := range map[string]string{"healthz": c.HealthzAddress, "metrics": c.MetricsAddress} {
+	for what, a := range map[string]string{"healthz": c.HealthzAddress, "metrics": c.MetricsAddress, "ingress HTTP": c.Ingress.HTTPAddress, "ingress HTTPS": c.Ingress.HTTPSAddress} {
 		if _, _, err := net.SplitHostPort(a); a != "" && err != nil {
 			problems = append(problems, fmt.Errorf("%s bind address: %w", what, err))
 		}
+	}
+	if namespace, name, ok := strings.Cut(c.Ingress.Certificate, "/"); c.Ingress.Certificate != "" && (!ok || namespace == "" || name == "" || strings.Contains(name, "/")) {
+		problems = append(problems, fmt.Errorf("ingress default certificate %q: must be namespace/name of a Secret", c.Ingress.Certificate))
 	}
 	return errors.Join(problems...)
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -16,6 +17,7 @@ import (
 	"hardway/netproxy/config"
 	"hardway/netproxy/conntrack"
 	"hardway/netproxy/healthcheck"
+	"hardway/netproxy/ingress"
 	"hardway/netproxy/kernel"
 	"hardway/netproxy/kernel/address"
 	"hardway/netproxy/plan"
@@ -110,6 +112,9 @@ func serve(ctx context.Context, cfg *config.Config, on node, restConfig *rest.Co
 	}
 
 	var g daemon.Group
+	if err := serveIngresses(&g, cfg, reg, log); err != nil {
+		return err
+	}
 	if err := listen(&g, cfg, proxy, reg, log); err != nil {
 		return err
 	}
@@ -139,6 +144,27 @@ func serve(ctx context.Context, cfg *config.Config, on node, restConfig *rest.Co
 		})
 	})
 	return g.Run(ctx)
+}
+
+// serveIngresses adds the part that serves them, where it was asked for.
+func serveIngresses(g *daemon.Group, cfg *config.Config, reg *prometheus.Registry, log *zap.Logger) error {
+	in := cfg.Ingress
+	if in.Kubeconfig == "" {
+		return nil
+	}
+	restConfig, err := client.Config(in.Kubeconfig, "hardway-ingress")
+	if err != nil {
+		return fmt.Errorf("ingress: %w", err)
+	}
+	api, err := client.New(restConfig)
+	if err != nil {
+		return fmt.Errorf("ingress: make client: %w", err)
+	}
+	namespace, name, _ := strings.Cut(in.Certificate, "/")
+	p := ingress.New(api, ingress.Config{Node: cfg.NodeName, HTTP: in.HTTPAddress, HTTPS: in.HTTPSAddress, AccessLog: in.AccessLog,
+		Certificate: state.Name{Namespace: namespace, Name: name}}, reg, log.Named("ingress"))
+	g.Add("ingress", p.Run)
+	return nil
 }
 
 // listen opens the ports at once, so that one that is taken is a failure to start.

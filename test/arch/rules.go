@@ -64,7 +64,7 @@ var bans = []banned{
 
 // pure packages decide: facts in, decision out. They reach nothing outside themselves.
 var pure = []string{
-	"hardway/nodeagent/plan", "hardway/netproxy/plan", "hardway/netproxy/policy", "hardway/dns/zone", "hardway/scheduler/cycle", "hardway/scheduler/plugins/...",
+	"hardway/nodeagent/plan", "hardway/netproxy/plan", "hardway/netproxy/policy", "hardway/netproxy/ingress/route", "hardway/dns/zone", "hardway/scheduler/cycle", "hardway/scheduler/plugins/...",
 }
 
 // impure are packages below those that act, too: the one plugin that binds, and the list that names it.

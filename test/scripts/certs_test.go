@@ -78,6 +78,7 @@ func TestCertificates(t *testing.T) {
 		{"kube-scheduler", "system:kube-scheduler", "system:kube-scheduler", []x509.ExtKeyUsage{client, server}, []string{"localhost", "127.0.0.1"}},
 		{"kube-proxy", "system:kube-proxy", "system:node-proxier", []x509.ExtKeyUsage{client}, nil},
 		{"hardway-dns", "system:hardway-dns", "", []x509.ExtKeyUsage{client}, nil},
+		{"hardway-ingress", "system:hardway-ingress", "", []x509.ExtKeyUsage{client}, nil},
 		{"kube-apiserver-kubelet-client", "kube-apiserver-kubelet-client", "", []x509.ExtKeyUsage{client}, nil},
 		{"worker-0", "system:node:worker-0", "system:nodes", []x509.ExtKeyUsage{client, server}, []string{"worker-0", "10.240.0.20"}},
 		{"worker-1", "system:node:worker-1", "system:nodes", []x509.ExtKeyUsage{client, server}, []string{"worker-1", "10.240.0.21"}},
@@ -191,7 +192,7 @@ func TestKubeconfigs(t *testing.T) {
 	args := []string{"--server", "https://10.0.0.1:6443", "--node", "n", pki, out}
 	sh(t, "kubeconfigs.sh", args...)
 	for file, user := range map[string]string{
-		"admin": "admin", "n": "system:node:n", "kube-proxy": "system:kube-proxy", "hardway-dns": "system:hardway-dns",
+		"admin": "admin", "n": "system:node:n", "kube-proxy": "system:kube-proxy", "hardway-dns": "system:hardway-dns", "hardway-ingress": "system:hardway-ingress",
 		"kube-scheduler": "system:kube-scheduler", "kube-controller-manager": "system:kube-controller-manager",
 	} {
 		path := filepath.Join(out, file+".kubeconfig")
