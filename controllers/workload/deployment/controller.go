@@ -38,16 +38,19 @@ type Controller struct {
 	sets        control.ReplicaSets
 	pods        control.Pods
 	queue       *control.Queue
+	writes      writes
 }
 
 // New makes the controller and has its caches filled.
 func New(env control.Env) (control.Runner, error) {
 	c := &Controller{env: env, log: env.Log.Named("deployment"), deployments: env.Deployments(), sets: env.ReplicaSets(), pods: env.Pods()}
 	c.queue = env.Queue("deployment", env.Config.WorkersFor("concurrent-deployment-syncs"), c.reconcile)
-	c.deployments.OnChange(func(_, now *appsv1.Deployment) {
-		if now != nil {
-			c.queue.Add(reconcile.KeyOf(now))
+	c.deployments.OnChange(func(old, now *appsv1.Deployment) {
+		if now == nil {
+			c.writes.forget(old.UID)
+			return
 		}
+		c.queue.Add(reconcile.KeyOf(now))
 	})
 	c.sets.OnChange(c.setChanged)
 	c.pods.OnChange(c.podChanged)
@@ -61,6 +64,9 @@ func (c *Controller) Run(ctx context.Context) error {
 
 // setChanged wakes the Deployment that owns the ReplicaSet, or owned it, or could adopt it.
 func (c *Controller) setChanged(old, now *appsv1.ReplicaSet) {
+	if now == nil {
+		c.writes.sets.Forget(old.UID)
+	}
 	same := old != nil && now != nil && owner.ControllerUID(old) == owner.ControllerUID(now) && maps.Equal(old.Labels, now.Labels)
 	for _, rs := range []*appsv1.ReplicaSet{old, now} {
 		if rs == nil {
@@ -115,6 +121,9 @@ func (c *Controller) reconcile(ctx context.Context, key reconcile.Key) (reconcil
 	if selector.Empty() {
 		return reconcile.Result{}, c.refuse(ctx, d)
 	}
+	if late, err := c.late(ctx, d); late || err != nil {
+		return reconcile.Result{RequeueAfter: lateAgain}, err
+	}
 	sets, err := c.claim(ctx, d, selector)
 	if err != nil {
 		return reconcile.Result{}, err
@@ -130,6 +139,21 @@ func (c *Controller) reconcile(ctx context.Context, key reconcile.Key) (reconcil
 		return reconcile.Result{}, err
 	}
 	return reconcile.Result{RequeueAfter: p.again}, nil
+}
+
+// lateAgain is how long a Deployment waits for the news of our own writes before it looks again.
+const lateAgain = 10 * time.Second
+
+// late reports whether the cache does not show yet what this process has done for the Deployment: the sizes in it are then not those that
+// the next step has to reckon with.
+func (c *Controller) late(ctx context.Context, d *appsv1.Deployment) (bool, error) {
+	return c.writes.late(d.UID, c.sets.OwnedBy(d.UID), func(name string) (bool, error) {
+		rs, err := client.ReplicaSets.Get(ctx, c.env.API, d.Namespace, name)
+		if control.Gone(err) != nil {
+			return false, fmt.Errorf("look for ReplicaSet %s/%s, which was to be made: %w", d.Namespace, name, err)
+		}
+		return err == nil && owner.ControllerUID(rs) == d.UID, nil // another's has the name, and the next one will differ
+	})
 }
 
 // refuse says that the selector selects everything, and does nothing else.
@@ -191,9 +215,11 @@ func (c *Controller) apply(ctx context.Context, d *appsv1.Deployment, p plan) er
 // create makes the ReplicaSet. When its name is taken by our own, the cache is merely behind and the news will come
 // (waiting); when it is taken by something else, the collision is counted in the status, which makes another name.
 func (c *Controller) create(ctx context.Context, d *appsv1.Deployment, rs *appsv1.ReplicaSet) (waiting bool, err error) {
-	_, err = client.ReplicaSets.Create(ctx, c.env.API, rs)
+	c.writes.creating(d.UID, rs.Name)
+	made, err := client.ReplicaSets.Create(ctx, c.env.API, rs)
 	switch {
 	case err == nil:
+		c.writes.sets.Note(made)
 		c.log.Info("created replica set", zap.String("namespace", rs.Namespace), zap.String("name", rs.Name), zap.Int32("replicas", replicas(rs)))
 		if replicas(rs) > 0 {
 			c.env.Events.Event(d, corev1.EventTypeNormal, "ScalingReplicaSet", "Scaled up replica set %s from 0 to %d", rs.Name, replicas(rs))
@@ -259,9 +285,16 @@ func (c *Controller) change(ctx context.Context, d *appsv1.Deployment, changes [
 }
 
 func (c *Controller) changeOne(ctx context.Context, d *appsv1.Deployment, ch change) error {
-	if _, err := client.ReplicaSets.Update(ctx, c.env.API, ch.to); err != nil {
+	now, err := client.ReplicaSets.Update(ctx, c.env.API, ch.to)
+	if err != nil && !control.Refused(err) { // it may have been written
+		if now, err := client.ReplicaSets.Get(ctx, c.env.API, ch.to.Namespace, ch.to.Name); err == nil {
+			c.writes.sets.Note(now)
+		}
+	}
+	if err != nil {
 		return fmt.Errorf("update ReplicaSet %s/%s: %w", ch.to.Namespace, ch.to.Name, err)
 	}
+	c.writes.sets.Note(now)
 	before, after := replicas(ch.from), replicas(ch.to)
 	if before == after {
 		return nil
