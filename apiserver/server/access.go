@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"sync/atomic"
 	"time"
 
@@ -127,6 +128,37 @@ func (a *access) makeAuthenticator(cfg *config.Config) error {
 	}
 	a.authenticator = authn.New(o)
 	return nil
+}
+
+// trust is whose certificates this server trusts, as upstream publishes it.
+func (s *server) trust() (map[string]string, error) {
+	ca, err := os.ReadFile(s.cfg.ClientCA)
+	if err != nil {
+		return nil, err
+	}
+	out := map[string]string{"client-ca-file": string(ca)}
+	p := s.cfg.Access.Proxy
+	if p.CA == "" {
+		return out, nil
+	}
+	if ca, err = os.ReadFile(p.CA); err != nil {
+		return nil, err
+	}
+	out["requestheader-client-ca-file"] = string(ca)
+	for key, list := range map[string][]string{
+		"allowed-names": p.Names, "username-headers": p.UserHeaders, "group-headers": p.GroupHeaders,
+		"uid-headers": p.UIDHeaders, "extra-headers-prefix": p.ExtraPrefix,
+	} {
+		if list == nil {
+			list = []string{}
+		}
+		text, err := json.Marshal(list)
+		if err != nil {
+			return nil, err
+		}
+		out["requestheader-"+key] = string(text)
+	}
+	return out, nil
 }
 
 // judge answers the kinds that are not stored. Etcd says what is wrong with the store.

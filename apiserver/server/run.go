@@ -127,6 +127,7 @@ func (s *server) build(ctx context.Context) (http.Handler, error) {
 	s.bootstrap = bootstrap.New(bootstrap.Options{
 		Set: s.set, Store: s.kept.Store, CIDRs: []netip.Prefix{cidr.Masked()}, Address: s.allocator.First(),
 		Advertise: address.Unmap(), Port: s.port, Log: s.log, Versions: current(all),
+		Trust: s.trust,
 	})
 	s.checks()
 	if err := s.makeAuditor(); err != nil {

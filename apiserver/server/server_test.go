@@ -158,7 +158,7 @@ func TestLife(t *testing.T) {
 		t.Fatalf("%d %s", code, body)
 	}
 
-	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.address+"/api/v1/configmaps?watch=1", nil)
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+r.address+"/api/v1/namespaces/default/configmaps?watch=1", nil)
 	if err != nil {
 		t.Fatal(err)
 	}

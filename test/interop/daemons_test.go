@@ -28,6 +28,8 @@ import (
 var harmless = []*regexp.Regexp{
 	regexp.MustCompile(`"Failed to (start|initialize)[^"]*cloud`),
 	regexp.MustCompile(`CA file.*cluster-signing`),
+	regexp.MustCompile(`The manifest file is empty, ignoring`),
+	regexp.MustCompile(`read version: \d+ is not as new as written version: \d+`), // it waits for its own write to come back, then goes on
 }
 
 // Upstream's scheduler and controller manager and a set of client-go's informers run against our API server, while a

@@ -130,7 +130,9 @@ func (l *lab) apiserver(upstream bool) (stop func()) {
 		"--client-ca-file="+l.file("ca.pem"), "--tls-cert-file="+l.file("server.pem"), "--tls-private-key-file="+l.file("server-key.pem"),
 		"--authorization-mode=Node,RBAC", "--service-cluster-ip-range=10.32.0.0/24", "--service-account-issuer=https://kubernetes.default.svc",
 		"--service-account-key-file="+l.file("sa.pem"), "--service-account-signing-key-file="+l.file("sa-key.pem"),
-		"--encryption-provider-config="+l.file("encryption.yaml"))
+		"--encryption-provider-config="+l.file("encryption.yaml"),
+		"--requestheader-client-ca-file="+l.file("ca.pem"), "--requestheader-allowed-names=front-proxy", "--requestheader-username-headers=X-Remote-User",
+		"--requestheader-group-headers=X-Remote-Group", "--requestheader-extra-headers-prefix=X-Remote-Extra-")
 	client, err := rest.HTTPClientFor(l.config("admin", "system:masters"))
 	if err != nil {
 		l.t.Fatal(err)

@@ -47,7 +47,9 @@ type Options struct {
 	Port      int
 	// Versions are the served ones, each of which gets an APIService.
 	Versions []schema.GroupVersion
-	Log      *zap.Logger
+	// Trust says whose certificates this server trusts, as the keys of a ConfigMap; nil: nobody is told.
+	Trust func() (map[string]string, error)
+	Log   *zap.Logger
 }
 
 // retryInterval is the time between attempts while something fails.
@@ -74,6 +76,9 @@ func Once(ctx context.Context, o Options) error {
 		if err := o.ensure(ctx, kind.GroupResource(), obj); err != nil {
 			return err
 		}
+	}
+	if err := o.announce(ctx); err != nil {
+		return err
 	}
 	if err := o.serviceRange(ctx); err != nil {
 		return err
