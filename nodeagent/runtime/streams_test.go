@@ -215,3 +215,23 @@ func TestDial(t *testing.T) {
 		t.Errorf("closed port: %v", err)
 	}
 }
+
+// TestExecAtTheEnd: processes that are on their way into a container while it ends must not hold its end back.
+func TestExecAtTheEnd(t *testing.T) {
+	w := newWorld(t)
+	pod := w.pod()
+	for range 10 {
+		st := w.sh(pod, "usleep 30000") // ends in the middle of them
+		var g sync.WaitGroup
+		for range 4 {
+			g.Go(func() {
+				for running := true; running; {
+					_, err := w.Exec(t.Context(), pod.Config.UID, st.ID, []string{"true"}, Streams{})
+					running = err == nil
+				}
+			})
+		}
+		g.Wait()
+		w.exited(pod, st.ID)
+	}
+}

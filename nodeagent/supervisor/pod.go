@@ -50,8 +50,8 @@ func open(dir string, hostMnt *os.File) (*Supervisor, error) {
 		if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 			return nil, fmt.Errorf("become subreaper: %w", err)
 		}
-		s.startReaper()
 	}
+	s.startReaper()
 	if err := s.loadRecords(); err != nil {
 		return nil, err
 	}

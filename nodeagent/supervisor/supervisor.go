@@ -222,8 +222,10 @@ func (s *Supervisor) shutdown() error {
 	return errors.Join(errs...) // what is mounted ends with this process
 }
 
-// startReaper collects orphans of the containers, which come to this process when they live in the host's PID
-// namespace, and nothing else: whoever started a process waits for it by its number.
+// startReaper collects two sorts of children, and nothing else: whoever started a process waits for it by its number. Orphans of
+// the containers come to this process when they live in the host's PID namespace. And what was on its way into a container that
+// ended just then is nobody's: as long as it is not collected, the kernel holds the container's first process back, whose end
+// would never be seen.
 func (s *Supervisor) startReaper() {
 	child := make(chan os.Signal, 1)
 	notifyChild(child)
