@@ -134,10 +134,11 @@ func phase(in Input, st *corev1.PodStatus) corev1.PodPhase {
 		}
 	}
 	started := running+stopped > 0
+	deleted := in.Terminal && in.Pod.DeletionTimestamp != nil
 	switch {
 	case failedInit:
 		return corev1.PodFailed
-	case pendingInit && !started, waiting > 0 && !in.Terminal:
+	case pendingInit && !started && !deleted, waiting > 0 && !in.Terminal:
 		return corev1.PodPending
 	case running > 0:
 		return corev1.PodRunning
@@ -148,19 +149,11 @@ func phase(in Input, st *corev1.PodStatus) corev1.PodPhase {
 		return corev1.PodFailed
 	case stopped > 0:
 		return corev1.PodRunning
-	case in.Terminal && in.Pod.DeletionTimestamp != nil:
-		return neverRan(in.Previous.Phase)
+	case deleted:
+		return corev1.PodFailed // deleted before any of its containers ran: who counts pods (Jobs) waits for a final phase (KEP-3329)
 	default:
 		return corev1.PodPending
 	}
-}
-
-// neverRan is the phase of a pod that was deleted before any of its containers ran.
-func neverRan(previous corev1.PodPhase) corev1.PodPhase {
-	if previous == "" {
-		return corev1.PodPending
-	}
-	return previous
 }
 
 func ended(s *corev1.ContainerStatus) bool { return lastEnd(s) != nil }

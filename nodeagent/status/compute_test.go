@@ -95,6 +95,7 @@ func TestCompute(t *testing.T) {
 		}
 	}
 	terminal := func(in *Input) { in.Terminal = true }
+	deleted := func(in *Input) { in.Terminal, in.Pod.DeletionTimestamp = true, &metav1.Time{Time: epoch} }
 	for _, tc := range []struct {
 		name string
 		in   Input
@@ -126,6 +127,8 @@ func TestCompute(t *testing.T) {
 		{"succeeded", input(never, "a").sandbox(exited("a", 0, 0)), "Succeeded a=Completed(0)"},
 		{"one failed", input(never, "a", "b").sandbox(exited("a", 0, 0), exited("b", 0, 1)), "Failed a=Completed(0) b=Error(1)"},
 		{"one still runs", input(never, "a", "b").sandbox(exited("a", 0, 1), running("b", 0)), "Running a=Error(1) b=running"},
+		{"deleted before it ran", input(never, "a").edit(deleted), "Failed a=ContainerCreating"},
+		{"deleted before its init containers ran", input(always, "a").edit(withInit(corev1.Container{Name: "i"})).edit(deleted), "Failed i=PodInitializing a=PodInitializing"},
 		{"ended by deletion, exit 0", input(always, "a").sandbox(exited("a", 0, 0)).edit(terminal), "Succeeded a=Completed(0)"},
 		{"ended by deletion, killed", input(always, "a").sandbox(exited("a", 0, 137)).edit(terminal), "Failed a=Error(137)"},
 		{"rejected", input(always, "a").edit(func(in *Input) { in.Facts.Failure = &plan.Failure{Reason: "OutOfcpu"} }), "Failed/OutOfcpu"},
