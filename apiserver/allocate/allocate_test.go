@@ -7,6 +7,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"go.uber.org/zap"
 	"go.uber.org/zap/zaptest"
@@ -255,8 +256,16 @@ func TestAddedRange(t *testing.T) {
 	}, nil, false); err != nil {
 		t.Fatal(err)
 	}
-	if got := s.create(t, asked); got.Spec.ClusterIP != "10.99.0.3" {
-		t.Error(got.Spec.ClusterIP)
+	tick := time.NewTicker(time.Millisecond)
+	defer tick.Stop()
+	for limit := time.Now().Add(10 * time.Second); ; <-tick.C { // news of the range comes by a watch
+		got, err := s.try(t, asked.DeepCopy())
+		if err == nil && got.Spec.ClusterIP == asked.Spec.ClusterIP {
+			break
+		}
+		if err == nil || time.Now().After(limit) {
+			t.Fatalf("address of a range that is ready: %v, %v", got, err)
+		}
 	}
 	for i := range 2 {
 		if got := s.create(t, service(fmt.Sprint("small", i), 80)); !strings.HasPrefix(got.Spec.ClusterIP, "10.32.0.") {
