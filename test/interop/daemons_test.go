@@ -23,8 +23,8 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-// harmless are errors in the logs of upstream's daemons that upstream's own API server causes as well: things that this
-// cluster of fake nodes does not have.
+// harmless are errors in the logs of upstream's daemons that are let pass. The first two are about things that this cluster of
+// fake nodes does not have. That upstream's own API server causes the last two as well has not been tried yet.
 var harmless = []*regexp.Regexp{
 	regexp.MustCompile(`"Failed to (start|initialize)[^"]*cloud`),
 	regexp.MustCompile(`CA file.*cluster-signing`),
