@@ -94,11 +94,9 @@ func (e *endpoints) refresh(service state.Name) {
 
 // pick chooses one of the endpoints, none of those that were tried already: of two at random the less busy.
 func (e *endpoints) pick(b route.Backend, tried []*endpoint) (*endpoint, error) {
-	var left []*endpoint
-	for _, at := range e.of(b) {
-		if !slices.Contains(tried, at) {
-			left = append(left, at)
-		}
+	left := e.of(b)
+	if len(tried) > 0 {
+		left = slices.DeleteFunc(slices.Clone(left), func(at *endpoint) bool { return slices.Contains(tried, at) })
 	}
 	if len(left) == 0 {
 		return nil, errNoEndpoints

@@ -9,6 +9,7 @@ import (
 	"net/http/httputil"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -26,6 +27,13 @@ type handler struct {
 	metrics   *metrics
 	log       *zap.Logger
 	accessLog bool
+	proxy     httputil.ReverseProxy
+}
+
+func newHandler(t *tables, e *endpoints) *handler {
+	h := &handler{tables: t, endpoints: e, metrics: t.p.metrics, log: t.p.log, accessLog: t.p.cfg.AccessLog}
+	h.proxy = httputil.ReverseProxy{Rewrite: rewrite, Transport: h, ErrorHandler: h.failed, ErrorLog: zap.NewStdLog(h.log.Named("proxy"))}
+	return h
 }
 
 // backendKey is where a request's context has its backend.
@@ -56,7 +64,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	case to.Redirect && r.TLS == nil:
 		http.Redirect(out, r, "https://"+bracketed(host)+r.URL.RequestURI(), http.StatusPermanentRedirect)
 	default:
-		h.forward(out, r, to)
+		h.proxy.ServeHTTP(out, r.WithContext(context.WithValue(r.Context(), backendKey{}, to.Backend)))
 	}
 }
 
@@ -77,18 +85,10 @@ func bracketed(host string) string {
 	return host
 }
 
-func (h *handler) forward(w http.ResponseWriter, r *http.Request, to *route.Route) {
-	proxy := httputil.ReverseProxy{
-		Rewrite: func(p *httputil.ProxyRequest) {
-			p.SetXForwarded() // in place of what the client says about itself
-			p.Out.Header.Set("X-Real-Ip", p.Out.Header.Get("X-Forwarded-For"))
-			p.Out.URL.Scheme, p.Out.URL.Host = "http", to.Backend.Service.String() // RoundTrip chooses
-		},
-		Transport:    h,
-		ErrorHandler: h.failed,
-		ErrorLog:     zap.NewStdLog(h.log.Named("proxy")),
-	}
-	proxy.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), backendKey{}, to.Backend)))
+// rewrite says who asks, in place of what clients say about themselves. Where the request goes, RoundTrip chooses.
+func rewrite(p *httputil.ProxyRequest) {
+	p.SetXForwarded()
+	p.Out.Header.Set("X-Real-Ip", p.Out.Header.Get("X-Forwarded-For"))
 }
 
 // RoundTrip sends a request to an endpoint of its backend; to another one, when nobody listens there.
@@ -101,8 +101,9 @@ func (h *handler) RoundTrip(r *http.Request) (*http.Response, error) {
 			return nil, err
 		}
 		tried = append(tried, at)
-		out := r.Clone(r.Context())
-		out.URL.Scheme, out.URL.Host = at.urlScheme(), at.address
+		out, url := r.WithContext(r.Context()), *r.URL
+		url.Scheme, url.Host = at.urlScheme(), at.address
+		out.URL = &url
 		if out.Body != nil {
 			out.Body = io.NopCloser(out.Body) // a try that fails closes it; the server does so in the end
 		}
@@ -161,7 +162,7 @@ func (h *handler) access(r *http.Request, host string, to *route.Route, out *cou
 
 // release ends a request's count when its answer is read. An upgraded connection can be written to as well.
 func release(body io.ReadCloser, at *endpoint) io.ReadCloser {
-	r := &released{ReadCloser: body, at: at}
+	r := &released{ReadCloser: body, release: sync.OnceFunc(func() { at.open.Add(-1) })}
 	if rw, ok := body.(io.ReadWriteCloser); ok {
 		return &releasedConnection{r, rw}
 	}
@@ -170,15 +171,12 @@ func release(body io.ReadCloser, at *endpoint) io.ReadCloser {
 
 type released struct {
 	io.ReadCloser
-	at *endpoint
+	release func()
 }
 
-// Close may be called once.
+// Close ends the answer.
 func (r *released) Close() error {
-	if r.at != nil {
-		r.at.open.Add(-1)
-		r.at = nil
-	}
+	r.release()
 	return r.ReadCloser.Close()
 }
 

@@ -14,7 +14,6 @@ import (
 	"fmt"
 	"net"
 	"net/http"
-	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -56,7 +55,6 @@ type Proxy struct {
 	nodes     *client.Informer[corev1.Node] // those with the label
 	informers *client.Informers
 	relabeled chan struct{}
-	serving   atomic.Bool
 }
 
 // New makes the proxy. The identity of api needs the rights that the README lists.
@@ -65,7 +63,11 @@ func New(api *client.API, cfg Config, reg prometheus.Registerer, log *zap.Logger
 		dial: (&net.Dialer{Timeout: dialTimeout}).DialContext, listen: daemon.Listen,
 		informers: client.NewInformers(api, log), relabeled: make(chan struct{}, 1)}
 	p.nodes = client.Nodes.Informer(p.informers, client.Options{LabelSelector: Label})
-	p.nodes.OnChange(func(_, _ *corev1.Node) { poke(p.relabeled) })
+	p.nodes.OnChange(func(old, now *corev1.Node) {
+		if old == nil || now == nil || ready(old) != ready(now) || addressOf(old) != addressOf(now) {
+			poke(p.relabeled)
+		}
+	})
 	return p
 }
 
@@ -76,9 +78,6 @@ func poke(c chan struct{}) {
 	default:
 	}
 }
-
-// Serving says whether the ports are open.
-func (p *Proxy) Serving() bool { return p.serving.Load() }
 
 // Run serves while the node has the label, until ctx ends. A port that cannot be opened is an Event on the Node, and tried again.
 func (p *Proxy) Run(ctx context.Context) error {
@@ -130,7 +129,7 @@ func (p *Proxy) session(ctx context.Context) error {
 		return err
 	}
 	t := newTables(p, &unsigned.Certificates[0])
-	h := &handler{tables: t, endpoints: newEndpoints(t.services, t.slices, p.dial), metrics: p.metrics, log: p.log, accessLog: p.cfg.AccessLog}
+	h := newHandler(t, newEndpoints(t.services, t.slices, p.dial))
 	var g daemon.Group
 	for _, s := range []struct {
 		name, address string
@@ -160,7 +159,6 @@ func (p *Proxy) session(ctx context.Context) error {
 		}
 		return nil
 	})
-	defer p.serving.Store(false)
 	defer h.endpoints.close()
 	return g.Run(ctx)
 }
@@ -172,7 +170,6 @@ func (t *tables) serve(ctx context.Context, l net.Listener, cfg *tls.Config, h h
 		return nil
 	case <-t.ready:
 	}
-	t.p.serving.Store(true)
 	t.p.log.Info("serving Ingresses", zap.Stringer("address", l.Addr()), zap.Bool("tls", cfg != nil))
 	return daemon.Serve(ctx, netutil.LimitListener(l, maxConnections), cfg, h, t.p.log)
 }

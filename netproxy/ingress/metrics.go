@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"hardway/netproxy/ingress/route"
+	"hardway/netproxy/state"
 )
 
 // metrics count requests by Ingress: hosts and paths are the clients' to invent, Ingresses are not.
@@ -18,6 +19,8 @@ type metrics struct {
 	served   prometheus.Gauge
 	problems prometheus.Gauge
 	expiry   *prometheus.GaugeVec
+
+	known map[state.Name]bool // Ingresses that were served; of built alone
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -55,6 +58,18 @@ func (m *metrics) started() func(to *route.Route, status int, took time.Duration
 // built takes the figures of a new table.
 func (m *metrics) built(t *table) {
 	m.served.Set(float64(len(t.Served)))
+	known := map[state.Name]bool{}
+	for _, in := range t.Served {
+		known[state.Name{Namespace: in.Namespace, Name: in.Name}] = true
+	}
+	for name := range m.known {
+		if !known[name] { // nobody counts for it any more
+			gone := prometheus.Labels{"namespace": name.Namespace, "ingress": name.Name}
+			m.requests.DeletePartialMatch(gone)
+			m.duration.DeletePartialMatch(gone)
+		}
+	}
+	m.known = known
 	problems := len(t.Problems)
 	m.expiry.Reset()
 	for name, c := range t.certificates {
