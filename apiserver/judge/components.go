@@ -52,7 +52,7 @@ func (j *Judge) Components(ctx context.Context) []*corev1.ComponentStatus {
 func component(name, message string, err error) *corev1.ComponentStatus {
 	healthy := corev1.ComponentCondition{Type: corev1.ComponentHealthy, Status: corev1.ConditionTrue, Message: message}
 	if err != nil {
-		healthy.Status, healthy.Message, healthy.Error = corev1.ConditionFalse, err.Error(), ""
+		healthy.Status, healthy.Message = corev1.ConditionFalse, err.Error()
 	}
 	return &corev1.ComponentStatus{ObjectMeta: metav1.ObjectMeta{Name: name}, Conditions: []corev1.ComponentCondition{healthy}}
 }

@@ -34,12 +34,7 @@ var MutatingAdmissionPolicy = resource.Define(scheme.Types, resource.Spec[admiss
 	Prepare:  func(ctx context.Context, _, _ *admissionv1.MutatingAdmissionPolicy) { request.Warn(ctx, idle) },
 	Columns: []resource.Column[admissionv1.MutatingAdmissionPolicy]{
 		{Name: "Mutations", Type: "integer", Describe: "Mutation indicates the number of mutations rules defined in this configuration", Value: func(p *admissionv1.MutatingAdmissionPolicy) any { return int64(len(p.Spec.Mutations)) }},
-		{Name: "ParamKind", Describe: "ParamKind specifies the kind of resources used to parameterize this policy", Value: func(p *admissionv1.MutatingAdmissionPolicy) any {
-			if k := p.Spec.ParamKind; k != nil {
-				return k.APIVersion + "/" + k.Kind
-			}
-			return show.Unset
-		}},
+		{Name: "ParamKind", Describe: "ParamKind specifies the kind of resources used to parameterize this policy", Value: func(p *admissionv1.MutatingAdmissionPolicy) any { return showKind(p.Spec.ParamKind) }},
 		show.Age[admissionv1.MutatingAdmissionPolicy](),
 	},
 	AllowUnconditionalUpdate: true,

@@ -289,16 +289,18 @@ var ValidatingAdmissionPolicy = resource.Define(scheme.Types, resource.Spec[admi
 	Prepare:  func(ctx context.Context, _, _ *admissionv1.ValidatingAdmissionPolicy) { request.Warn(ctx, idle) },
 	Columns: []resource.Column[admissionv1.ValidatingAdmissionPolicy]{
 		{Name: "Validations", Type: "integer", Describe: "Validations indicates the number of validation rules defined in this configuration", Value: func(p *admissionv1.ValidatingAdmissionPolicy) any { return int64(len(p.Spec.Validations)) }},
-		{Name: "ParamKind", Describe: "ParamKind specifies the kind of resources used to parameterize this policy", Value: func(p *admissionv1.ValidatingAdmissionPolicy) any {
-			if k := p.Spec.ParamKind; k != nil {
-				return k.APIVersion + "/" + k.Kind
-			}
-			return show.Unset
-		}},
+		{Name: "ParamKind", Describe: "ParamKind specifies the kind of resources used to parameterize this policy", Value: func(p *admissionv1.ValidatingAdmissionPolicy) any { return showKind(p.Spec.ParamKind) }},
 		show.Age[admissionv1.ValidatingAdmissionPolicy](),
 	},
 	AllowUnconditionalUpdate: true,
 })
+
+func showKind(k *admissionv1.ParamKind) any {
+	if k == nil {
+		return show.Unset
+	}
+	return k.APIVersion + "/" + k.Kind
+}
 
 func defaultMatch(m *admissionv1.MatchResources) {
 	if m == nil {
@@ -320,11 +322,11 @@ func validateMatching(failure *admissionv1.FailurePolicyType, params *admissionv
 	if failure != nil {
 		errs = append(errs, check.Among(*failure, path.Child("failurePolicy"), admissionv1.Fail, admissionv1.Ignore)...)
 	}
-	if k := params; k != nil {
-		if k.APIVersion == "" {
+	if params != nil {
+		if params.APIVersion == "" {
 			errs = append(errs, field.Required(path.Child("paramKind", "apiVersion"), ""))
 		}
-		if k.Kind == "" {
+		if params.Kind == "" {
 			errs = append(errs, field.Required(path.Child("paramKind", "kind"), ""))
 		}
 	}

@@ -6,7 +6,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 
 	"hardway/apiserver/kinds/scheme"
-	"hardway/apiserver/kinds/show"
 	"hardway/apiserver/resource"
 )
 
@@ -32,7 +31,7 @@ var ComponentStatus = resource.Define(scheme.Types, resource.Spec[corev1.Compone
 			return map[bool]string{true: "Healthy", false: "Unhealthy"}[healthy(c).Status == corev1.ConditionTrue]
 		}},
 		{Name: "Message", Describe: "Message of the component conditions", Value: func(c *corev1.ComponentStatus) any { return healthy(c).Message }},
-		{Name: "Error", Describe: "Error of the component conditions", Value: func(c *corev1.ComponentStatus) any { return show.Or(healthy(c).Error, "") }},
+		{Name: "Error", Describe: "Error of the component conditions", Value: func(c *corev1.ComponentStatus) any { return healthy(c).Error }},
 	},
 })
 
