@@ -24,7 +24,7 @@ import (
 )
 
 // harmless are errors in the logs of upstream's daemons that are let pass. The first two are about things that this cluster of
-// fake nodes does not have. That upstream's own API server causes the last two as well has not been tried yet.
+// fake nodes does not have. The last two are in these logs beside upstream's own API server as well: see CONTROL.
 var harmless = []*regexp.Regexp{
 	regexp.MustCompile(`"Failed to (start|initialize)[^"]*cloud`),
 	regexp.MustCompile(`CA file.*cluster-signing`),
