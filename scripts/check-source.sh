@@ -28,7 +28,6 @@ formatted() {
   files=$(gofmt -s -l "${modules[@]}")
   [ -z "$files" ] || { printf 'gofmt -s would change:\n%s\n' "$files"; return 1; }
 }
-vet() { go vet -tags $tags "${modules[@]/%//...}"; }
 in_each() { # COMMAND...: in every module's folder, without the workspace
   local m status=0
   for m in "${modules[@]}"; do
@@ -36,6 +35,7 @@ in_each() { # COMMAND...: in every module's folder, without the workspace
   done
   return $status
 }
+vet() { in_each go vet -tags $tags ./...; }
 # tool builds a pinned program once.
 tool() { # NAME PACKAGE VERSION
   [ -x "$tools/$1-$3" ] || { GOWORK=off GOBIN="$tools" go install "$2@$3" && mv "$tools/$1" "$tools/$1-$3"; }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -175,15 +176,14 @@ func testResize(a *agent) {
 	if _, err := client.Pods.Patch(ctx, a.api, "default", "resized", types.StrategicMergePatchType, patch, "resize"); err != nil {
 		a.t.Fatal(err)
 	}
-	after := a.until("resized", "resized", func(p *corev1.Pod) bool {
-		s := p.Status.ContainerStatuses[0]
-		return p.Status.ObservedGeneration == p.Generation && s.Resources != nil && s.Resources.Limits.Cpu().MilliValue() == 200
-	})
-	for _, c := range after.Status.Conditions {
-		if c.Type == corev1.PodResizeInProgress || c.Type == corev1.PodResizePending {
-			a.t.Errorf("condition %s stays", c.Type)
-		}
+	resizing := func(c corev1.PodCondition) bool {
+		return c.Type == corev1.PodResizeInProgress || c.Type == corev1.PodResizePending
 	}
+	after := a.until("resized", "resized, and not resizing any more", func(p *corev1.Pod) bool {
+		s := p.Status.ContainerStatuses[0]
+		return p.Status.ObservedGeneration == p.Generation && s.Resources != nil && s.Resources.Limits.Cpu().MilliValue() == 200 &&
+			!slices.ContainsFunc(p.Status.Conditions, resizing)
+	})
 	if x, y := before.Status.ContainerStatuses[0].ContainerID, after.Status.ContainerStatuses[0].ContainerID; x != y {
 		a.t.Error("the container was restarted")
 	}
