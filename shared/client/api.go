@@ -24,15 +24,15 @@ type API struct {
 
 // New makes a connection from cfg, see Config. Nothing is sent yet.
 func New(cfg *rest.Config) (*API, error) {
-	scheme := Scheme()
+	types := scheme()
 	h, err := rest.HTTPClientFor(cfg)
 	if err != nil {
 		return nil, fmt.Errorf("connect to %s: %w", cfg.Host, err)
 	}
 	return &API{
 		cfg: cfg, http: h,
-		codecs: serializer.NewCodecFactory(scheme),
-		params: runtime.NewParameterCodec(scheme),
+		codecs: serializer.NewCodecFactory(types),
+		params: runtime.NewParameterCodec(types),
 		groups: map[schema.GroupVersion]*rest.RESTClient{},
 	}, nil
 }

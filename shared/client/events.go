@@ -62,7 +62,7 @@ func NewRecorder(api *API, component, host string) *Recorder {
 
 // Event records that something happened to obj: eventtype is Normal or Warning, reason one word in camel case.
 func (r *Recorder) Event(obj runtime.Object, eventtype, reason, format string, args ...any) {
-	about, err := reference.GetReference(Scheme(), obj)
+	about, err := reference.GetReference(scheme(), obj)
 	if err != nil { // only for an object of no known kind
 		r.dropped.Add(1)
 		return

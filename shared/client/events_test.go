@@ -32,3 +32,12 @@ func TestEventsWaitWithinBounds(t *testing.T) {
 		t.Error("dropped though there was room again")
 	}
 }
+
+// BenchmarkEvent is what recording costs the caller.
+func BenchmarkEvent(b *testing.B) {
+	r := NewRecorder(nil, "scheduler", "")
+	pod := &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "a"}}
+	for b.Loop() {
+		r.Event(pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s to %s", "default/a", "n1")
+	}
+}
