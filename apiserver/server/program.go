@@ -16,7 +16,7 @@ func Program() daemon.Program {
 		Name:     "hardway-apiserver",
 		Flags:    cfg.Bind,
 		Validate: cfg.Validate,
-		Commands: map[string]daemon.Program{"etcd": etcdCommands()},
+		Commands: map[string]daemon.Program{"etcd": etcdCommands(), "roles": rolesCommand()},
 		Run:      func(ctx context.Context, log *zap.Logger) error { return Run(ctx, cfg, log) },
 	}
 }

@@ -60,6 +60,23 @@ func Default() *Policy {
 	return p
 }
 
+// Own is the part of Default that upstream's clusters do not have: what this project's daemons need where another API server serves them.
+func Own() *Policy {
+	own := &Policy{}
+	if err := own.parse(hardway); err != nil {
+		panic(err)
+	}
+	for _, b := range Default().ClusterRoleBindings {
+		if strings.HasPrefix(b.Name, forAllControllers) {
+			own.ClusterRoleBindings = append(own.ClusterRoleBindings, b)
+		}
+	}
+	return own
+}
+
+// forAllControllers begins the names of the bindings that controllerUser has.
+const forAllControllers = "hardway:controller:"
+
 // controllerUser is who the controllers are as long as they do not use a service account each.
 const controllerUser = "system:kube-controller-manager"
 
@@ -68,7 +85,7 @@ func (p *Policy) controllers() {
 	for _, b := range slices.Clone(p.ClusterRoleBindings) {
 		if name, ok := strings.CutPrefix(b.Name, "system:controller:"); ok {
 			p.ClusterRoleBindings = append(p.ClusterRoleBindings, &rbacv1.ClusterRoleBinding{
-				ObjectMeta: meta("", "hardway:controller:"+name), RoleRef: b.RoleRef,
+				ObjectMeta: meta("", forAllControllers+name), RoleRef: b.RoleRef,
 				Subjects: []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.UserKind, Name: controllerUser}},
 			})
 		}
