@@ -20,7 +20,7 @@ ldflags    := -s -w -X hardway/shared/version.Hardway=$(version) \
 # seccomp: the node agent filters system calls (libseccomp, cgo). The others have no C in them and so are static.
 tags       := seccomp,netgo,osusergo
 
-.PHONY: lab-robustness help up down import build dist test test-hardway robustness robustness-control-plane failover test-unit test-e2e check deps clean conformance bench
+.PHONY: lab-robustness help up down import build dist test test-hardway robustness robustness-control-plane failover test-unit test-e2e check deps clean conformance interop bench
 .DEFAULT_GOAL := help
 
 help: ## this list
@@ -92,6 +92,9 @@ lab-robustness:
 
 conformance: ## [FOCUS=regex] [AREA=name] [PARALLEL=n] upstream's conformance suite, on two nodes (as root)
 	@AREA='$(AREA)' PARALLEL='$(PARALLEL)' test/conformance/run.sh '$(FOCUS)'
+
+interop: ## [ONLY=regex] upstream's daemons among ours and ours among upstream's, storage that both write (as root)
+	@test/interop/run.sh '$(ONLY)'
 
 bench: ## [ONLY=area] [RUNS=n] this project beside upstream, into docs/benchmarks.md (as root)
 	@RUNS='$(RUNS)' test/perf/run.sh $(ONLY)

@@ -1,10 +1,10 @@
 # Sourced by up.sh, down.sh and import.sh: where things are, and which processes are ours.
 #
-# HARDWAY_STATE names another folder than .hardway for everything that a cluster writes. Binaries and images stay in
-# .hardway. Only one cluster runs on a machine at a time: the ports are upstream's.
+# HARDWAY_STATE names another folder than .hardway for everything that a cluster writes, HARDWAY_BIN other programs than
+# those that were built into .hardway/bin. Only one cluster runs on a machine at a time: the ports are upstream's.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 build=$root/.hardway
-bin=$build/bin
+bin=${HARDWAY_BIN:-$build/bin}
 state=${HARDWAY_STATE:-$build}
 pki=$state/pki
 conf=$state/conf

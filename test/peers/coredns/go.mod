@@ -1,4 +1,4 @@
-module hardway/test/perf/peers/coredns
+module hardway/test/peers/coredns
 
 go 1.26.0
 

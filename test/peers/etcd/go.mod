@@ -1,4 +1,4 @@
-module hardway/test/perf/peers/etcd
+module hardway/test/peers/etcd
 
 go 1.26.0
 
