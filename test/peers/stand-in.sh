@@ -84,13 +84,13 @@ import() { ctr images import --no-unpack=false "$1" >>"$HARDWAY_STATE/log/import
 pods_network() { # NODE
   local range
   range=$(kubectl get node "$1" -o 'jsonpath={.spec.podCIDR}') && [ -n "$range" ] || return 1
-  cat >"$beside/new" <<END
+  # Written in its place: containerd does not notice a file that is moved there.
+  cat >"$beside/cni/pods.conflist" <<END
 {"cniVersion": "1.0.0", "name": "pods", "plugins": [
   {"type": "bridge", "bridge": "hwpeer0", "isGateway": true, "hairpinMode": true,
    "ipam": {"type": "host-local", "dataDir": "$beside/addresses", "ranges": [[{"subnet": "$range"}]], "routes": [{"dst": "0.0.0.0/0"}]}},
   {"type": "portmap", "capabilities": {"portMappings": true}}]}
 END
-  mv "$beside/new" "$beside/cni/pods.conflist"
 }
 
 publish_dns() { # ADDRESS CLUSTER-ADDRESS

@@ -33,7 +33,7 @@ type options struct {
 
 // areas are what can be measured, by name.
 var areas = map[string]func(context.Context, options) ([]measured, error){"dns": measureDNS, "apiserver": measureAPI, "scheduler": measureScheduler,
-	"controllers": measureControllers}
+	"controllers": measureControllers, "cluster": measureCluster}
 
 func main() {
 	var o options

@@ -20,11 +20,7 @@ type row struct {
 }
 
 // rows are all of the table, in order.
-var rows = slices.Concat(apiRows, schedRows, ctlRows, []row{
-	{"idle", "memory", "idle memory of one node's daemons", "MiB", true, 3.1},
-	{"idle", "cpu", "idle CPU of all daemons", "% of a core", true, 4.5},
-	{"pods", "start", "pod start to Ready, one at a time, p50", "ms", true, 10},
-	{"pods", "ten", "30 pods, ten at a time", "pods/s", false, 9},
+var rows = slices.Concat(apiRows, schedRows, ctlRows, clusterRows, []row{
 	{"dns", "percore", "DNS, cluster names, cache warm: queries a second for each core of the server", "queries/s", false, 3},
 	{"dns", "saturated", "the same, as many as this machine's other cores can ask", "queries/s", false, 1},
 	{"dns", "memory", "DNS server's memory after it", "MiB", true, 2.9},

@@ -39,3 +39,21 @@ func rss(pid int) (float64, error) {
 	kib, err := strconv.ParseFloat(strings.Fields(rest + " 0")[0], 64)
 	return kib / 1024, err
 }
+
+// own is the memory of a process that it shares with no other, in MiB.
+func own(pid int) (mib float64, err error) {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", pid))
+	if err != nil {
+		return 0, err
+	}
+	for line := range strings.Lines(string(text)) {
+		if name, rest, _ := strings.Cut(line, ":"); name == "Private_Clean" || name == "Private_Dirty" {
+			kib, err := strconv.ParseFloat(strings.Fields(rest + " 0")[0], 64)
+			if err != nil {
+				return 0, fmt.Errorf("/proc/%d/smaps_rollup: %w", pid, err)
+			}
+			mib += kib / 1024
+		}
+	}
+	return mib, nil
+}

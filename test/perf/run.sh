@@ -1,21 +1,23 @@
 #!/usr/bin/env bash
 # make bench: measures this project beside upstream and writes docs/benchmarks.md.
 #
-#   run.sh [AREA]      one area (dns, apiserver, scheduler, controllers), or all; RUNS=n runs of each side (default 3)
+#   run.sh [AREA]      one area (dns, apiserver, scheduler, controllers, cluster), or all; RUNS=n runs of each side (default 3)
 #
-# Upstream's programs are built once, by test/peers/build.sh. The cluster that is up is used, or one is brought up.
+# Upstream's programs are built once, by test/peers/build.sh. The areas dns and apiserver use the cluster that is up, or bring one up; the area cluster
+# brings up its own, one after the other, and wants none to be there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD dir=$PWD/.hardway/bench peers=$PWD/.hardway/peers
 mkdir -p "$dir"
 command -v dnsperf >/dev/null || { [ "$(id -u)" = 0 ] && apt-get -qq install -y dnsperf >/dev/null; }
-# The areas scheduler and controllers have an API server of their own.
-[ -x .hardway/bin/hardway-apiserver ] && { [[ ${1:-} =~ ^(scheduler|controllers)$ ]] || [ -f .hardway/admin.kubeconfig ]; } || { make build && scripts/up.sh; }
+[ -x .hardway/bin/hardway-apiserver ] || make build
 (cd test && go build -trimpath -o "$dir/perf" ./perf)
-for area in ${1:-dns apiserver scheduler controllers}; do
+for area in ${1:-cluster scheduler controllers dns apiserver}; do
   case $area in
-    dns) programs=(coredns) ;;
-    apiserver) programs=(etcd kube-apiserver) ;;
+    cluster) programs=(etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kube-proxy coredns containerd containerd-shim-runc-v2 ctr runc
+      bridge loopback host-local portmap) ;;
+    dns) programs=(coredns) && scripts/up.sh ;;
+    apiserver) programs=(etcd kube-apiserver) && scripts/up.sh ;;
     scheduler) programs=(kube-scheduler) ;;
     controllers) programs=(kube-controller-manager) ;;
   esac

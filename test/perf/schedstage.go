@@ -206,26 +206,10 @@ func (s *stage) clear(ctx context.Context) error {
 
 // parallel does something n times, as many at once as there are clients, and returns the first failure.
 func parallel(ctx context.Context, n int, do func(i int) error) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	next := make(chan int)
-	var wg sync.WaitGroup
-	for range schedClients {
-		wg.Go(func() {
-			for i := range next {
-				if err := do(i); err != nil {
-					cancel(fmt.Errorf("the %d-th: %w", i, err))
-				}
-			}
-		})
-	}
-	for i := 0; i < n && ctx.Err() == nil; i++ {
-		select {
-		case next <- i:
-		case <-ctx.Done():
+	return some(ctx, n, schedClients, func(i int) error {
+		if err := do(i); err != nil {
+			return fmt.Errorf("the %d-th: %w", i, err)
 		}
-	}
-	close(next)
-	wg.Wait()
-	return context.Cause(ctx)
+		return nil
+	})
 }
