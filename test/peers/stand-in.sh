@@ -117,7 +117,7 @@ case $name in
       --advertise-client-urls=http://127.0.0.1:2379 --listen-peer-urls=http://127.0.0.1:2380 --initial-advertise-peer-urls=http://127.0.0.1:2380 \
       --initial-cluster=peer=http://127.0.0.1:2380
     without etcd-data-dir
-    args+=(--etcd-servers=http://127.0.0.1:2379)
+    args+=(--etcd-servers=http://127.0.0.1:2379 --kubelet-preferred-address-types=InternalIP)
     "$(dirname "$(readlink -f "$0")")/../../.hardway/bin/hardway-apiserver" roles >"$beside/roles.yaml"
     soon kubectl apply --server-side -f "$beside/roles.yaml"
     become kube-apiserver

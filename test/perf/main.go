@@ -33,7 +33,7 @@ type options struct {
 
 // areas are what can be measured, by name.
 var areas = map[string]func(context.Context, options) ([]measured, error){"dns": measureDNS, "apiserver": measureAPI, "scheduler": measureScheduler,
-	"controllers": measureControllers, "cluster": measureCluster}
+	"controllers": measureControllers, "cluster": measureCluster, "proxy": measureProxy}
 
 func main() {
 	var o options
@@ -43,7 +43,7 @@ func main() {
 	flag.StringVar(&o.peers, "peers", ".hardway/bench/peers", "folder of upstream's programs")
 	flag.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "a cluster to read from and make services in")
 	flag.StringVar(&o.results, "results", ".hardway/bench/results", "folder of results")
-	flag.StringVar(&o.only, "only", "", "only this workload of area scheduler, or these steps of area controllers (deploy,scale,...); of the others the last figures stay")
+	flag.StringVar(&o.only, "only", "", "only this workload of area scheduler, or these steps of area controllers (deploy,scale,...), or so many services at most of area proxy; of the others the last figures stay")
 	flag.IntVar(&o.runs, "runs", 3, "runs of each side")
 	flag.DurationVar(&o.length, "length", 10*time.Second, "how long each run lasts")
 	flag.BoolVar(&o.small, "small", false, "area controllers: a hundredth of the work, to see that it runs; no figure of it says anything")

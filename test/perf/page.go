@@ -20,12 +20,10 @@ type row struct {
 }
 
 // rows are all of the table, in order.
-var rows = slices.Concat(apiRows, schedRows, ctlRows, clusterRows, []row{
+var rows = slices.Concat(apiRows, schedRows, ctlRows, clusterRows, proxyRows, []row{
 	{"dns", "percore", "DNS, cluster names, cache warm: queries a second for each core of the server", "queries/s", false, 3},
 	{"dns", "saturated", "the same, as many as this machine's other cores can ask", "queries/s", false, 1},
 	{"dns", "memory", "DNS server's memory after it", "MiB", true, 2.9},
-	{"proxy", "cold", "1,000 services from cold until all answer", "s", true, 5.7},
-	{"proxy", "change", "one endpoint swapped until it answers, 1,000 services", "ms", true, 7},
 })
 
 // measured is what came out for a row.
