@@ -1,5 +1,5 @@
 // Package extender asks programs outside over HTTP which of the nodes that will do for a pod they like (upstream's scheduler
-// extenders, extender/v1): each may refuse nodes, rank them, and do the binding.
+// extenders, extender/v1): each may refuse nodes, rank them, have a say in which pods are evicted for it, and do the binding.
 //
 // They are asked one after the other in the middle of a decision, so a slow one slows all scheduling down, to one pod in its
 // httpTimeout at worst. One that is ignorable is left out when it fails; of any other a failure puts the pod back.
@@ -52,8 +52,6 @@ func New(of schedulerv1.Extender, log *zap.Logger) (*Extender, error) {
 	switch {
 	case of.URLPrefix == "":
 		return nil, errors.New("urlPrefix is empty")
-	case of.PreemptVerb != "":
-		return nil, errors.New("preemptVerb: extenders are not asked about preemption")
 	case of.PrioritizeVerb != "" && of.Weight <= 0:
 		return nil, fmt.Errorf("weight: %d is not positive", of.Weight)
 	}

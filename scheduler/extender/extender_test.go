@@ -166,9 +166,9 @@ func TestBinds(t *testing.T) {
 	}
 }
 
-func TestWhatIsNotSupportedIsRefused(t *testing.T) {
+func TestBadSettingsAreRefused(t *testing.T) {
 	for want, of := range map[string]schedulerv1.Extender{
-		"urlPrefix": {}, "preemptVerb": {URLPrefix: "http://x", PreemptVerb: "preempt"}, "weight": {URLPrefix: "http://x", PrioritizeVerb: "rank"},
+		"urlPrefix": {}, "weight": {URLPrefix: "http://x", PrioritizeVerb: "rank"},
 		"tlsConfig": {URLPrefix: "https://x", TLSConfig: &schedulerv1.ExtenderTLSConfig{CAFile: "/does/not/exist"}},
 	} {
 		if _, err := New(of, zap.NewNop()); err == nil || !strings.Contains(err.Error(), want) {

@@ -6,6 +6,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/api/resource"
+	"k8s.io/apimachinery/pkg/util/version"
+	ndf "k8s.io/component-helpers/nodedeclaredfeatures"
+	ndftypes "k8s.io/component-helpers/nodedeclaredfeatures/types"
 	podresources "k8s.io/component-helpers/resource"
 	schedulinghelpers "k8s.io/component-helpers/scheduling/corev1"
 	"k8s.io/component-helpers/scheduling/corev1/nodeaffinity"
@@ -17,6 +20,9 @@ var (
 	unnamedCPU    = *resource.NewMilliQuantity(100, resource.DecimalSI)
 	unnamedMemory = *resource.NewQuantity(200<<20, resource.BinarySI)
 )
+
+// contract is the version of Kubernetes whose features are asked of nodes.
+var contract = version.MustParseSemantic("v1.36.0")
 
 // Pod is a pod as scheduling sees it. It never changes after NewPod.
 type Pod struct {
@@ -30,8 +36,9 @@ type Pod struct {
 	Preferred     *nodeaffinity.PreferredSchedulingTerms
 	BadPreference error
 	Priority      int32
-	Terms         *Terms // nil when there are none
-	Leaving       bool   // it is being deleted
+	Terms         *Terms         // nil when there are none
+	Leaving       bool           // it is being deleted
+	Features      ndf.FeatureSet // that its node must declare
 
 	signed *signed
 }
@@ -59,6 +66,7 @@ func NewPod(pod *corev1.Pod, columns *Columns) *Pod {
 		Terms:    termsOf(pod, &columns.Keys),
 		Leaving:  pod.DeletionTimestamp != nil,
 	}
+	p.Features, _ = ndf.DefaultFramework.InferForPodScheduling(&ndftypes.PodInfo{Spec: &pod.Spec}, contract) // fails only without a version
 	p.measure(columns)
 	spreadKeys(pod, &columns.Keys)
 	if a := pod.Spec.Affinity; a != nil && a.NodeAffinity != nil && len(a.NodeAffinity.PreferredDuringSchedulingIgnoredDuringExecution) > 0 {

@@ -113,6 +113,9 @@ func (w *writer) features(p *Pod) {
 	if p.Spec.OS != nil {
 		w.text(string(p.Spec.OS.Name))
 	}
+	if !p.Features.IsEmpty() {
+		w.text(p.Features.String())
+	}
 	w.end()
 }
 

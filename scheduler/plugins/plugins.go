@@ -17,6 +17,7 @@ import (
 	"hardway/scheduler/plugins/imagelocality"
 	"hardway/scheduler/plugins/interpodaffinity"
 	"hardway/scheduler/plugins/nodeaffinity"
+	"hardway/scheduler/plugins/nodedeclaredfeatures"
 	"hardway/scheduler/plugins/nodename"
 	"hardway/scheduler/plugins/nodeports"
 	"hardway/scheduler/plugins/noderesources"
@@ -41,6 +42,8 @@ type Needs struct {
 	Devices *devices.Inventory
 	Claims  dynamicresources.Writer
 	Ignored []string // extended resources that are left to extenders
+	// Consult is DefaultPreemption's; nil: nobody has a say.
+	Consult func(p *framework.Pod, ways []*framework.Eviction) ([]*framework.Eviction, error)
 }
 
 // entry is one plugin.
@@ -91,6 +94,7 @@ var all = []entry{
 	}},
 	{"ImageLocality", 1, plain(imagelocality.Plugin{})},
 	{"DefaultBinder", 0, func(n *Needs, _ *args) (framework.Plugin, error) { return defaultbinder.Plugin{API: n.API}, nil }},
+	{"NodeDeclaredFeatures", 0, plain(nodedeclaredfeatures.Plugin{})},
 }
 
 func plain(p framework.Plugin) func(*Needs, *args) (framework.Plugin, error) {
@@ -178,5 +182,5 @@ func preemption(n *Needs, a *args) (framework.Plugin, error) {
 	if percentage < 0 || percentage > 100 || atLeast < 0 || percentage+atLeast == 0 {
 		return nil, a.wrong("minCandidateNodesPercentage %d and minCandidateNodesAbsolute %d leave no candidates", percentage, atLeast)
 	}
-	return &defaultpreemption.Plugin{Percentage: int(percentage), AtLeast: int(atLeast), Budgets: n.Budgets}, nil
+	return &defaultpreemption.Plugin{Percentage: int(percentage), AtLeast: int(atLeast), Budgets: n.Budgets, Consult: n.Consult}, nil
 }

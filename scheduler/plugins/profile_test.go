@@ -34,7 +34,7 @@ func TestDefaults(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if p.Scheduler != "default-scheduler" || len(p.Filter) != 13 || len(p.PostFilter) != 2 {
+	if p.Scheduler != "default-scheduler" || len(p.Filter) != 14 || len(p.PostFilter) != 2 {
 		t.Errorf("%s with %d filters and %d post filters", p.Scheduler, len(p.Filter), len(p.PostFilter))
 	}
 	got := weights(p)

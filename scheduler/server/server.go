@@ -62,6 +62,11 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	sources.whole = len(extenders) > 0
 	var profiles []*framework.Profile
 	needs := &plugins.Needs{Columns: cluster.Columns, API: api, Budgets: sources.budgetsIn, Writer: volumes{api}, Devices: cluster.View.Devices, Claims: claims{api}, Ignored: extender.Managed(cfg.Extenders)}
+	if len(extenders) > 0 {
+		needs.Consult = func(p *framework.Pod, ways []*framework.Eviction) ([]*framework.Eviction, error) {
+			return extender.Preempt(ctx, extenders, p, ways, cluster.PodsOn)
+		}
+	}
 	for i := range cfg.Profiles {
 		p, err := plugins.New(&cfg.Profiles[i], needs)
 		if err != nil {

@@ -173,6 +173,14 @@ func (c *Cluster) Has(uid types.UID) bool {
 	return ok
 }
 
+// PodsOn are the pods on a node.
+func (c *Cluster) PodsOn(node string) []*framework.Pod {
+	if row := c.byName[node]; row != nil {
+		return row.Pods
+	}
+	return nil
+}
+
 // RemovePod takes a pod off its node and returns it; nil when it is on none.
 func (c *Cluster) RemovePod(uid types.UID) *framework.Pod {
 	p, ok := c.pods[uid]

@@ -27,6 +27,8 @@ type Plugin struct {
 	Budgets func(namespace string) []*policyv1.PodDisruptionBudget
 	// From chooses where of n candidates the search begins; nil means at random.
 	From func(n int) int
+	// Consult lets others drop ways of making room for a pod, or choose other victims; nil: nobody is asked.
+	Consult func(p *framework.Pod, ways []*framework.Eviction) ([]*framework.Eviction, error)
 }
 
 // Name implements framework.Plugin.
@@ -54,18 +56,28 @@ func (pl *Plugin) PostFilter(s framework.Situation, _ any, p *framework.Pod) (*f
 		verdicts[nobody] += len(rows)
 		rows = nil
 	}
-	best := pl.search(s, p, rows, verdicts)
-	if best == nil {
+	found := pl.search(s, p, rows, verdicts)
+	if pl.Consult != nil && len(found) > 0 {
+		agreed, err := pl.Consult(p, found)
+		if err != nil {
+			return nil, no(err.Error())
+		}
+		verdicts[dropped] += len(found) - len(agreed)
+		found = agreed
+		for _, way := range found {
+			slices.SortStableFunc(way.Victims, important)
+		}
+	}
+	if len(found) == 0 {
 		return nil, no(framework.Count(view.Known, verdicts, ""))
 	}
-	return &framework.Eviction{
-		Node: best.node, Victims: best.victims, Violations: best.violations, Outranked: outranked(view, best.row, p),
-	}, nil
+	return slices.MinFunc(found, better), nil
 }
 
 const (
 	unhelpful = "Preemption is not helpful for scheduling"
 	nobody    = "No preemption victims found for incoming pod"
+	dropped   = "an extender is against evicting pods"
 )
 
 func no(why string) *framework.Status { return framework.No(framework.Unschedulable, name, why) }
@@ -115,16 +127,8 @@ func outranked(v *framework.View, row int, p *framework.Pod) (out []*framework.P
 	return out
 }
 
-// candidate is a node with the pods that would have to go.
-type candidate struct {
-	row        int
-	node       string
-	victims    []*framework.Pod // the most important first
-	violations int
-}
-
-// search tries rows until there are enough candidates, and returns the best. Why a row is none is counted.
-func (pl *Plugin) search(s framework.Situation, p *framework.Pod, rows []int, verdicts map[string]int) *candidate {
+// search tries rows until there are enough ways. Why a row is none is counted.
+func (pl *Plugin) search(s framework.Situation, p *framework.Pod, rows []int, verdicts map[string]int) (found []*framework.Eviction) {
 	if len(rows) == 0 {
 		return nil
 	}
@@ -134,54 +138,51 @@ func (pl *Plugin) search(s framework.Situation, p *framework.Pod, rows []int, ve
 		from = rand.IntN
 	}
 	start := from(len(rows))
-	var found []*candidate
 	clean := 0
 	for i := range rows {
 		row := rows[(start+i)%len(rows)]
-		c, why := pl.victims(s, p, row)
-		if c == nil {
+		way, why := pl.victims(s, p, row)
+		if way == nil {
 			verdicts[why.Reason]++
 			continue
 		}
-		found = append(found, c)
-		if c.violations == 0 {
+		way.Outranked = outranked(s.View(), row, p)
+		found = append(found, way)
+		if way.Violations == 0 {
 			clean++
 		}
 		if clean > 0 && len(found) >= enough {
 			break
 		}
 	}
-	if len(found) == 0 {
-		return nil
-	}
-	return slices.MinFunc(found, better)
+	return found
 }
 
-// better orders candidates: fewer budgets violated, then the most important victim less important, a smaller sum of
+// better orders ways: fewer budgets violated, then the most important victim less important, a smaller sum of
 // priorities, fewer victims, and the most important ones started later.
-func better(a, b *candidate) int {
+func better(a, b *framework.Eviction) int {
 	return cmp.Or(
-		cmp.Compare(a.violations, b.violations),
-		cmp.Compare(a.victims[0].Priority, b.victims[0].Priority),
-		cmp.Compare(a.priorities(), b.priorities()),
-		cmp.Compare(len(a.victims), len(b.victims)),
-		b.earliest().Compare(a.earliest()),
+		cmp.Compare(a.Violations, b.Violations),
+		cmp.Compare(a.Victims[0].Priority, b.Victims[0].Priority),
+		cmp.Compare(priorities(a.Victims), priorities(b.Victims)),
+		cmp.Compare(len(a.Victims), len(b.Victims)),
+		earliest(b.Victims).Compare(earliest(a.Victims)),
 	)
 }
 
 // priorities is their sum, shifted so that each victim counts.
-func (c *candidate) priorities() (sum int64) {
-	for _, v := range c.victims {
+func priorities(victims []*framework.Pod) (sum int64) {
+	for _, v := range victims {
 		sum += int64(v.Priority) + math.MaxInt32 + 1
 	}
 	return sum
 }
 
 // earliest is when the first of the most important victims started.
-func (c *candidate) earliest() time.Time {
-	first := started(c.victims[0])
-	for _, v := range c.victims {
-		if t := started(v); v.Priority == c.victims[0].Priority && t.Before(first) {
+func earliest(victims []*framework.Pod) time.Time {
+	first := started(victims[0])
+	for _, v := range victims {
+		if t := started(v); v.Priority == victims[0].Priority && t.Before(first) {
 			first = t
 		}
 	}
@@ -198,7 +199,7 @@ func started(p *framework.Pod) time.Time {
 
 // victims finds out which pods would have to leave a row: all of lower priority are taken off, and as many as fit are put
 // back, those whose budget would be violated first, and the more important ones before others.
-func (pl *Plugin) victims(s framework.Situation, p *framework.Pod, row int) (found *candidate, why *framework.Status) {
+func (pl *Plugin) victims(s framework.Situation, p *framework.Pod, row int) (found *framework.Eviction, why *framework.Status) {
 	s.Try(row, func(t framework.Trial) {
 		var lower []*framework.Pod
 		for _, other := range t.Node().Pods {
@@ -218,30 +219,30 @@ func (pl *Plugin) victims(s framework.Situation, p *framework.Pod, row int) (fou
 		}
 		slices.SortStableFunc(lower, important)
 		violating, others := pl.split(lower)
-		c := &candidate{row: row, node: t.Node().Name}
+		way := &framework.Eviction{Node: t.Node().Name}
 		spare := func(other *framework.Pod) bool {
 			t.Add(other)
 			if t.Fits() == nil {
 				return true
 			}
 			t.Remove(other)
-			c.victims = append(c.victims, other)
+			way.Victims = append(way.Victims, other)
 			return false
 		}
 		for _, other := range violating {
 			if !spare(other) {
-				c.violations++
+				way.Violations++
 			}
 		}
 		for _, other := range others {
 			spare(other)
 		}
-		slices.SortStableFunc(c.victims, important)
-		if len(c.victims) == 0 { // it fits as it is; the next try will see that
+		slices.SortStableFunc(way.Victims, important)
+		if len(way.Victims) == 0 { // it fits as it is; the next try will see that
 			why = no(unhelpful)
 			return
 		}
-		found = c
+		found = way
 	})
 	return found, why
 }
