@@ -23,11 +23,17 @@ type Pod struct {
 // Host is what Compile must know about the node.
 type Host struct {
 	Capabilities []string // what the supervisor itself may grant
-	Devices      []specs.LinuxDevice
+	Devices      []HostDevice
 	CgroupV2     bool
 	OOMGroup     bool                // cgroup v2 with a memory controller
 	Seccomp      *specs.LinuxSeccomp // the profile that Config.Security.Seccomp names, nil for none
 	MinOOMScore  int                 // lowest oom_score_adj that may be set
+}
+
+// HostDevice is a device node as it is made in the container, and what may be done with it.
+type HostDevice struct {
+	specs.LinuxDevice
+	Access string
 }
 
 // Compile writes the OCI spec of a container: c in the pod p on the host h, with the root file system at root. User
@@ -172,10 +178,10 @@ func setDevices(spec *specs.Spec, c Config, h Host) {
 	if c.Security.Privileged {
 		rules = []specs.LinuxDeviceCgroup{{Allow: true, Access: "rwm"}}
 	}
-	spec.Linux.Devices = h.Devices
-	if !c.Security.Privileged {
-		for _, d := range h.Devices {
-			rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: d.Type, Major: &d.Major, Minor: &d.Minor, Access: "rwm"})
+	for _, d := range h.Devices {
+		spec.Linux.Devices = append(spec.Linux.Devices, d.LinuxDevice)
+		if !c.Security.Privileged {
+			rules = append(rules, specs.LinuxDeviceCgroup{Allow: true, Type: d.Type, Major: &d.Major, Minor: &d.Minor, Access: d.Access})
 		}
 	}
 	spec.Linux.Resources.Devices = rules

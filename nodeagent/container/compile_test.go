@@ -165,7 +165,7 @@ func TestMountOrder(t *testing.T) {
 func TestPrivileged(t *testing.T) {
 	disk := specs.LinuxDevice{Path: "/dev/sda", Type: "b", Major: 8}
 	spec := compiled(t, func(c *Config, _ *Pod, h *Host) {
-		c.Security.Privileged, h.Devices = true, []specs.LinuxDevice{disk}
+		c.Security.Privileged, h.Devices = true, []HostDevice{{disk, "rwm"}}
 	})
 	if len(spec.Linux.MaskedPaths)+len(spec.Linux.ReadonlyPaths) != 0 {
 		t.Error("paths are masked")
@@ -178,8 +178,8 @@ func TestPrivileged(t *testing.T) {
 			t.Errorf("/sys has %v", m.Options)
 		}
 	}
-	spec = compiled(t, func(_ *Config, _ *Pod, h *Host) { h.Devices = []specs.LinuxDevice{disk} })
-	if r := spec.Linux.Resources.Devices; len(r) != 2 || r[0].Allow || !r[1].Allow || *r[1].Major != 8 {
+	spec = compiled(t, func(_ *Config, _ *Pod, h *Host) { h.Devices = []HostDevice{{disk, "rm"}} })
+	if r := spec.Linux.Resources.Devices; len(r) != 2 || r[0].Allow || !r[1].Allow || *r[1].Major != 8 || r[1].Access != "rm" {
 		t.Errorf("device rules of one device: %+v", r)
 	}
 }

@@ -27,7 +27,7 @@ type Config struct {
 	Target       string // id of a running container of the pod whose processes this one sees; "" for none
 	Hostname     string
 	Mounts       []Mount
-	Devices      []string // host device paths
+	Devices      []Device
 	Resources    Resources
 	Security     Security
 	StopSignal   syscall.Signal // 0: the image's STOPSIGNAL or SIGTERM
@@ -46,6 +46,13 @@ type Mount struct {
 	Propagation    string   // "", "rslave" or "rshared"
 	SubPath        string   // resolved inside Source, never leaving it; a missing directory is made
 	Options        []string // further mount options, such as "noexec" or (tmpfs) "size=64m"
+}
+
+// Device is a device of the node that a container may use.
+type Device struct {
+	Host   string // path on the node; a folder stands for the devices in it
+	Path   string // in the container; empty: as on the node
+	Access string // some of "rwm": read, write, make nodes; empty: all
 }
 
 // Resources are cgroup settings; zero means no limit.

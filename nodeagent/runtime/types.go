@@ -20,6 +20,8 @@ type (
 	ContainerConfig = container.Config
 	// Mount is a bind mount of a host path, or a tmpfs when Source is "tmpfs".
 	Mount = container.Mount
+	// Device is a device of the node that a container may use.
+	Device = container.Device
 	// Resources are cgroup settings; zero means no limit.
 	Resources = container.Resources
 	// Security is what a container may do beyond, or not even as, an ordinary root process in its namespaces.

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"fmt"
 	"io/fs"
 	"os"
@@ -32,12 +33,7 @@ func hostFacts(c container.Config, localhostProfile []byte) (container.Host, err
 		}
 		h.OOMGroup = slices.Contains(controllers, "memory")
 	}
-	if c.Security.Privileged {
-		h.Devices, err = hostDevices()
-	} else {
-		h.Devices, err = namedDevices(c.Devices)
-	}
-	if err != nil {
+	if h.Devices, err = devices(c); err != nil {
 		return h, err
 	}
 	granted, err := container.Capabilities(c.Security, caps)
@@ -85,24 +81,44 @@ func minOOMScore(caps []string) int {
 	return n
 }
 
+// devices are those that the container is given: to the privileged all of the node and, where they are not among these,
+// the ones that it names.
+func devices(c container.Config) ([]container.HostDevice, error) {
+	out, err := namedDevices(c.Devices)
+	if err != nil || !c.Security.Privileged {
+		return out, err
+	}
+	all, err := devicesBelow("/dev")
+	for _, d := range all {
+		if !slices.ContainsFunc(out, func(have container.HostDevice) bool { return have.Path == d.Path }) {
+			out = append(out, container.HostDevice{LinuxDevice: d, Access: "rwm"})
+		}
+	}
+	return out, err
+}
+
 // namedDevices describes the devices at the given host paths; a folder stands for the devices in it.
-func namedDevices(paths []string) ([]specs.LinuxDevice, error) {
-	var out []specs.LinuxDevice
-	for _, p := range paths {
-		found, err := devicesBelow(p)
+func namedDevices(wanted []container.Device) ([]container.HostDevice, error) {
+	var out []container.HostDevice
+	for _, w := range wanted {
+		host, err := filepath.EvalSymlinks(w.Host)
 		if err != nil {
-			return nil, fmt.Errorf("device %s: %w", p, err)
+			return nil, fmt.Errorf("device %s: %w", w.Host, err)
+		}
+		found, err := devicesBelow(host)
+		if err != nil {
+			return nil, fmt.Errorf("device %s: %w", w.Host, err)
 		}
 		if len(found) == 0 {
-			return nil, fmt.Errorf("device %s: not a device", p)
+			return nil, fmt.Errorf("device %s: not a device", w.Host)
 		}
-		out = append(out, found...)
+		for _, d := range found {
+			d.Path = cmp.Or(w.Path, w.Host) + strings.TrimPrefix(d.Path, host)
+			out = append(out, container.HostDevice{LinuxDevice: d, Access: cmp.Or(w.Access, "rwm")})
+		}
 	}
 	return out, nil
 }
-
-// hostDevices are all devices of the node, for privileged containers.
-func hostDevices() ([]specs.LinuxDevice, error) { return devicesBelow("/dev") }
 
 // devicesBelow lists device nodes at or below a path. Those that every container has of its own are left out.
 func devicesBelow(top string) ([]specs.LinuxDevice, error) {
