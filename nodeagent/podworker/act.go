@@ -323,7 +323,10 @@ func (w *worker) cleanUp(ctx context.Context, pod *corev1.Pod) {
 		return func() {
 			w.settle(&w.facts.Cleanup, err)
 			if err != nil {
-				w.Note(pod, nil, corev1.EventTypeWarning, "FailedKillPod", "error killing pod: %v", err)
+				w.log.Warn("pod not cleared away", zap.Error(err))
+				if w.name != "" {
+					w.Note(pod, nil, corev1.EventTypeWarning, "FailedKillPod", "error killing pod: %v", err)
+				}
 				return
 			}
 			w.facts.Mounted = false

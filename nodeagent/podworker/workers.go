@@ -14,12 +14,11 @@ package podworker
 
 import (
 	"context"
-	"errors"
 	"io"
 	"iter"
-	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -198,24 +197,42 @@ func orphan(found runtime.PodStatus) *corev1.Pod {
 	return pod
 }
 
-// Sweep removes what a pod left on disk that neither the API nor the runtime knows of any more, as after a reboot.
-// Only folders of this node's root directory say whose logs may go: others may keep logs in the same place.
-func (ws *Workers) Sweep(ctx context.Context) error {
+// Sweep takes over what a pod left on disk that neither the API nor the runtime knows of any more, as after a reboot: its
+// volumes are taken down and its files removed, at its own pace, for there may be a volume that cannot be taken down now.
+func (ws *Workers) Sweep(context.Context) error {
 	uids, err := ws.Volumes.Orphans()
-	errs := []error{err}
 	for _, uid := range uids {
 		if ws.Known(uid) {
 			continue
 		}
 		ws.Log.Info("files of a pod that is gone are removed", zap.String("uid", string(uid)))
-		logs, err := filepath.Glob(filepath.Join(ws.Node().LogDir, "*_*_"+string(uid)))
-		errs = append(errs, err, ws.Volumes.TearDown(ctx, uid))
-		for _, dir := range logs {
-			errs = append(errs, os.RemoveAll(dir))
-		}
-		errs = append(errs, ws.Volumes.Remove(uid))
+		left := runtime.PodStatus{Config: runtime.PodConfig{UID: uid}}
+		left.Config.Namespace, left.Config.Name = ws.fromLogs(uid)
+		ws.Adopt(left)
 	}
-	return errors.Join(errs...)
+	return err
+}
+
+// fromLogs finds out what a pod was called by the name of the folder with its logs.
+func (ws *Workers) fromLogs(uid types.UID) (namespace, name string) {
+	dirs, err := filepath.Glob(filepath.Join(ws.Node().LogDir, "*_*_"+string(uid)))
+	if err != nil || len(dirs) != 1 {
+		return "", ""
+	}
+	parts := strings.Split(filepath.Base(dirs[0]), "_")
+	return parts[0], parts[1]
+}
+
+// MountAgain lets pods try at once that wait for volumes, or to get rid of them.
+func (ws *Workers) MountAgain() {
+	for _, w := range ws.list() {
+		w.post(func() {
+			if v := &w.facts.Volumes; !v.Done {
+				v.Retry = time.Time{}
+			}
+			w.facts.Cleanup.Retry = time.Time{}
+		})
+	}
 }
 
 // Known says whether the pod has a worker.

@@ -25,9 +25,11 @@ import (
 // Request is one volume to be set up.
 type Request struct {
 	Pod      *corev1.Pod
-	Volume   *corev1.Volume           // of a claim: with the source of the volume that it is bound to, where pods have such a source too
-	PV       *corev1.PersistentVolume // nil if the pod names the source itself
+	Volume   *corev1.Volume                // of a claim: with the source of the volume that it is bound to, where pods have such a source too
+	PV       *corev1.PersistentVolume      // nil if the pod names the source itself
+	Claim    *corev1.PersistentVolumeClaim // that is bound to PV
 	ReadOnly bool
+	Block    bool   // a device is wanted, not a folder
 	Dir      string // the volume's own folder; it exists only if the type makes it
 }
 
@@ -175,8 +177,17 @@ func (s *Set) TearDown(ctx context.Context, uid types.UID) error {
 	return os.RemoveAll(dir)
 }
 
-// Remove removes the pod's whole folder. TearDown comes first.
-func (s *Set) Remove(uid types.UID) error { return os.RemoveAll(s.PodDir(uid)) }
+// Remove removes the pod's whole folder. TearDown comes first: while anything is mounted there, it is an error.
+func (s *Set) Remove(uid types.UID) error {
+	mounts, err := MountsBelow(s.PodDir(uid))
+	if err != nil {
+		return err
+	}
+	if len(mounts) > 0 {
+		return fmt.Errorf("remove folder of pod %s: %s is still mounted", uid, mounts[0])
+	}
+	return os.RemoveAll(s.PodDir(uid))
+}
 
 // Orphans lists pods that have a folder.
 func (s *Set) Orphans() ([]types.UID, error) {
@@ -194,7 +205,7 @@ func (s *Set) Orphans() ([]types.UID, error) {
 // Unmount unmounts every mount at or below dir, deepest first. When it returns without error there is none left.
 func Unmount(dir string) error {
 	for range 3 {
-		points, err := mountsBelow(dir)
+		points, err := MountsBelow(dir)
 		if err != nil || len(points) == 0 {
 			return err
 		}
@@ -207,8 +218,8 @@ func Unmount(dir string) error {
 	return fmt.Errorf("unmount %s: mounts keep coming back", dir)
 }
 
-// mountsBelow lists the mount points at or below dir, deepest first.
-func mountsBelow(dir string) ([]string, error) {
+// MountsBelow lists the mount points at or below dir, deepest first.
+func MountsBelow(dir string) ([]string, error) {
 	data, err := os.ReadFile("/proc/self/mountinfo")
 	if err != nil {
 		return nil, fmt.Errorf("read mounts: %w", err)
@@ -230,7 +241,7 @@ func mountsBelow(dir string) ([]string, error) {
 
 // Mounted says whether dir is a mount point.
 func Mounted(dir string) (bool, error) {
-	points, err := mountsBelow(dir)
+	points, err := MountsBelow(dir)
 	return slices.Contains(points, dir), err
 }
 
