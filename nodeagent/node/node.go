@@ -116,9 +116,9 @@ func (n *Node) Run(ctx context.Context) error {
 func (n *Node) write(ctx context.Context, old, st corev1.NodeStatus) error {
 	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
 	defer cancel()
-	data, err := json.Marshal(map[string]any{"status": st})
+	data, err := statusPatch(st)
 	if err != nil {
-		return fmt.Errorf("encode node status: %w", err)
+		return err
 	}
 	if _, err := n.api.Patch(ctx, n.opts.Name, data, "status"); err != nil {
 		return fmt.Errorf("write status of node %s: %w", n.opts.Name, err)

@@ -375,3 +375,15 @@ func TestRestartKeepsReady(t *testing.T) {
 		})
 	}
 }
+
+// TestVolumesInUse: the last volume that goes must be said to have gone.
+func TestVolumesInUse(t *testing.T) {
+	f := healthy()
+	for want, list := range map[string][]corev1.UniqueVolumeName{`"volumesInUse":["a"]`: {"a"}, `"volumesInUse":null`: nil} {
+		f.InUse = list
+		patch, err := statusPatch(Status(f, corev1.NodeStatus{VolumesAttached: []corev1.AttachedVolume{{Name: "a"}}}))
+		if err != nil || !strings.Contains(string(patch), want) || strings.Contains(string(patch), "volumesAttached") {
+			t.Errorf("got %s %v, want %s", patch, err, want)
+		}
+	}
+}

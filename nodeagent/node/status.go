@@ -1,6 +1,8 @@
 package node
 
 import (
+	"encoding/json"
+	"fmt"
 	"slices"
 	"time"
 
@@ -25,14 +27,15 @@ type Facts struct {
 	Handlers []string // names of runtimes that a RuntimeClass may mean
 	Images   []corev1.ContainerImage
 	Pressure map[corev1.NodeConditionType]bool
-	NotReady error // why no pod can run here now; nil: ready
-	Starting bool  // NotReady is no verdict: the parts of the node are still being started
+	InUse    []corev1.UniqueVolumeName // volumes that must stay attached
+	NotReady error                     // why no pod can run here now; nil: ready
+	Starting bool                      // NotReady is no verdict: the parts of the node are still being started
 	Now      time.Time
 }
 
 // Status computes the node's status from the facts; old gives the times of conditions that did not change.
 func Status(f Facts, old corev1.NodeStatus) corev1.NodeStatus {
-	st := corev1.NodeStatus{Capacity: capacity(f), NodeInfo: f.Machine.Info, Images: f.Images}
+	st := corev1.NodeStatus{Capacity: capacity(f), NodeInfo: f.Machine.Info, Images: f.Images, VolumesInUse: f.InUse, VolumesAttached: old.VolumesAttached}
 	st.Allocatable = allocatable(f, st.Capacity)
 	st.NodeInfo.KubeletVersion = version.Kubernetes
 	st.NodeInfo.KubeProxyVersion = ""
@@ -118,6 +121,24 @@ func allocatable(f Facts, all corev1.ResourceList) corev1.ResourceList {
 		take(corev1.ResourceMemory, *resource.NewQuantity(bytes, resource.BinarySI))
 	}
 	return out
+}
+
+// statusPatch is the merge patch that makes a node's status say what it is to say. What others write stays: the volumes
+// that are attached, and resources that the agent knows nothing of.
+func statusPatch(st corev1.NodeStatus) ([]byte, error) {
+	st.VolumesAttached = nil
+	data, err := json.Marshal(st)
+	if err != nil {
+		return nil, fmt.Errorf("encode node status: %w", err)
+	}
+	var fields map[string]any
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return nil, fmt.Errorf("encode node status: %w", err)
+	}
+	if len(st.VolumesInUse) == 0 {
+		fields["volumesInUse"] = nil // an empty list would be left out and change nothing
+	}
+	return json.Marshal(map[string]any{"status": fields})
 }
 
 // changed says whether two statuses differ in more than the times of their conditions.

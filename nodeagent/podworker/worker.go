@@ -19,9 +19,8 @@ import (
 	"hardway/nodeagent/status"
 )
 
-// tokenRefresh is how often volumes with service account tokens are looked at; tokens come from a cache until they
-// are old.
-const tokenRefresh = time.Minute
+// lookAgain is how often volumes are looked at that age.
+const lookAgain = time.Minute
 
 // observeRetry is the wait after the runtime could not be asked.
 const observeRetry = time.Second
@@ -143,7 +142,7 @@ func (w *worker) step(ctx context.Context) (next time.Time, done bool) {
 	if !w.refreshAt.IsZero() && (next.IsZero() || w.refreshAt.Before(next)) {
 		next = w.refreshAt
 		if !in.Now.Before(w.refreshAt) {
-			w.refreshAt = in.Now.Add(tokenRefresh)
+			w.refreshAt = in.Now.Add(lookAgain)
 			w.refresh()
 		}
 	}
@@ -349,13 +348,18 @@ func (w *worker) hold() {
 	}
 	w.held = pod
 	w.Objects.Acquire(w.held)
-	for i := range w.held.Spec.Volumes {
-		if p := w.held.Spec.Volumes[i].Projected; p != nil {
-			if slices.ContainsFunc(p.Sources, func(s corev1.VolumeProjection) bool { return s.ServiceAccountToken != nil }) {
-				w.refreshAt = time.Now().Add(tokenRefresh)
-			}
-		}
+	if slices.ContainsFunc(w.held.Spec.Volumes, ages) {
+		w.refreshAt = time.Now().Add(lookAgain)
 	}
+}
+
+// ages says whether a volume may change without anybody telling: tokens grow old, claims grow, and some CSI drivers want
+// to be asked now and then.
+func ages(v corev1.Volume) bool {
+	if v.CSI != nil || v.PersistentVolumeClaim != nil || v.Ephemeral != nil {
+		return true
+	}
+	return v.Projected != nil && slices.ContainsFunc(v.Projected.Sources, func(s corev1.VolumeProjection) bool { return s.ServiceAccountToken != nil })
 }
 
 // holdNew acquires what a changed pod refers to beyond what it did: ephemeral containers come later.

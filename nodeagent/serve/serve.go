@@ -18,6 +18,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
+	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
 	"hardway/nodeagent/podworker"
 	"hardway/nodeagent/runtime"
@@ -44,7 +45,8 @@ type Options struct {
 	Node        string
 	Pods        Pods
 	Runtime     Runtime
-	RootDir     string // of pods
+	Volumes     func(ctx context.Context, pod *corev1.Pod) []stats.VolumeStats // of those that somebody measures
+	RootDir     string                                                         // of pods
 	ImageDir    string
 	LogDir      string // such as /var/log/pods
 	IdleTimeout time.Duration
@@ -75,7 +77,7 @@ func Handler(o Options) http.Handler {
 	mux.HandleFunc("GET /pods", s.pods)
 	mux.HandleFunc("GET /configz", s.configz)
 	mux.HandleFunc("GET /stats/summary", s.summary)
-	o.Registry.MustRegister(newPodCollector(s))
+	o.Registry.MustRegister(newPodCollector(s), volumeCollector{s})
 	mux.Handle("GET /metrics", promhttp.HandlerFor(o.Registry, promhttp.HandlerOpts{}))
 	for path, list := range map[string][]family{"/metrics/cadvisor": cadvisorFamilies, "/metrics/resource": resourceFamilies} {
 		reg := prometheus.NewRegistry()

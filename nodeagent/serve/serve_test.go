@@ -30,6 +30,7 @@ import (
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/transport/spdy"
 	utilexec "k8s.io/client-go/util/exec"
+	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
 	"hardway/nodeagent/podworker"
 	"hardway/nodeagent/podworker/compose"
@@ -109,7 +110,7 @@ func fixture(t *testing.T) (*httptest.Server, one, string) {
 			t.Fatal(err)
 		}
 	}
-	handler := Handler(Options{Node: "n1", Auth: auth.Options{Callers: []string{"kube-apiserver-kubelet-client", "kubernetes"}}, Pods: o, Runtime: echo{}, LogDir: logs, IdleTimeout: time.Minute, Config: map[string]any{"port": 10250},
+	handler := Handler(Options{Node: "n1", Auth: auth.Options{Callers: []string{"kube-apiserver-kubelet-client", "kubernetes"}}, Pods: o, Runtime: echo{}, LogDir: logs, Volumes: func(context.Context, *corev1.Pod) []stats.VolumeStats { return nil }, IdleTimeout: time.Minute, Config: map[string]any{"port": 10250},
 		Health: daemon.NewHealth(), Registry: prometheus.NewRegistry(), Log: zap.NewNop()})
 	// The handler sees a verified certificate, as behind the real listener.
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

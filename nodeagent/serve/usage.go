@@ -139,9 +139,11 @@ func (s *server) each(ctx context.Context, f func(podworker.Pod, runtime.PodStat
 	}
 }
 
-// summary serves upstream's stats summary, as far as cgroups tell.
+// summary serves upstream's stats summary, as far as cgroups and CSI drivers tell.
 func (s *server) summary(w http.ResponseWriter, r *http.Request) {
 	out := stats.Summary{Node: s.nodeStats(), Pods: []stats.PodStats{}}
+	measuring, cancel := context.WithTimeout(r.Context(), statsTimeout)
+	defer cancel()
 	s.each(r.Context(), func(p podworker.Pod, st runtime.PodStats) {
 		now := metav1.Now()
 		ps := stats.PodStats{
@@ -155,6 +157,7 @@ func (s *server) summary(w http.ResponseWriter, r *http.Request) {
 				})
 			}
 		}
+		ps.VolumeStats = s.Volumes(measuring, p.Pod)
 		out.Pods = append(out.Pods, ps)
 	})
 	s.json(w, out)

@@ -34,7 +34,7 @@ func (a *agent) facts(context.Context) (node.Facts, error) {
 	notReady := *a.ready.Load()
 	return node.Facts{
 		Starting: errors.Is(notReady, errNoRange), Machine: a.machine, Gauges: gauges, Reserved: a.cfg.Reserved(), Kept: a.kept(), MaxPods: int64(a.cfg.Kubelet.MaxPods), Name: a.cfg.Hostname,
-		Pressure: a.evict.Pressure(), Handlers: podworker.Handlers,
+		Pressure: a.evict.Pressure(), Handlers: podworker.Handlers, InUse: a.csi.InUse(),
 		IPs: a.ips, Port: a.cfg.Kubelet.Port, Images: list, NotReady: notReady, Now: time.Now(),
 	}, nil
 }

@@ -23,6 +23,7 @@ import (
 	"hardway/nodeagent/network"
 	"hardway/nodeagent/node"
 	"hardway/nodeagent/observe"
+	"hardway/nodeagent/plugin"
 	"hardway/nodeagent/podsource"
 	"hardway/nodeagent/podsource/fields"
 	"hardway/nodeagent/podsource/objects"
@@ -35,6 +36,7 @@ import (
 	"hardway/nodeagent/status"
 	"hardway/nodeagent/volume"
 	"hardway/nodeagent/volume/configmap"
+	"hardway/nodeagent/volume/csi"
 	"hardway/nodeagent/volume/downwardapi"
 	"hardway/nodeagent/volume/emptydir"
 	"hardway/nodeagent/volume/hostpath"
@@ -78,6 +80,9 @@ type agent struct {
 	collector *collector
 	static    *static.Pods // nil: no manifest folder
 	volumeSet *volume.Set
+	csi       *csi.Type
+	tokens    *tokens
+	plugins   *plugin.Registry
 	writer    *status.Writer
 	prober    *probe.Prober
 	workers   *podworker.Workers
@@ -119,6 +124,8 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 		g.Add("peers", a.runPeers)
 	}
 	g.Add("node", a.node.Run)
+	g.Add("CSINode", a.csi.Drivers.Node.Run)
+	g.Add("plugins", a.plugins.Run)
 	g.Add("lease", (&node.Lease{
 		API: leases{a.api}, Node: cfg.Hostname, UID: a.nodeUID, Seconds: cfg.Kubelet.NodeLeaseDurationSeconds, Log: log.Named("lease"),
 	}).Run)
@@ -193,6 +200,10 @@ func (a *agent) build() error {
 			func(l *corev1.SecretList) ([]corev1.Secret, string) { return l.Items, l.ResourceVersion }}, "secrets", changed, log),
 	}
 	exec := execs{a.runtime}
+	a.tokens = &tokens{api: a.api, kept: map[tokenKey]token{}}
+	if err := a.openPlugins(); err != nil {
+		return err
+	}
 	a.volumeSet, a.collector = a.volumes(), &collector{agent: a}
 	var err error
 	if a.evict, err = a.evictor(); err != nil {
@@ -237,8 +248,9 @@ func (a *agent) volumes() *volume.Set {
 		downwardapi.Type{Node: facts},
 		local.Type{},
 		nfs.Type{},
+		a.csi,
 		imagevolume.Type{Images: volumeImages{a}},
-		projected.Type{Objects: a.objects, Node: facts, Tokens: &tokens{api: a.api, kept: map[tokenKey]token{}}},
+		projected.Type{Objects: a.objects, Node: facts, Tokens: a.tokens},
 	)
 }
 
@@ -268,7 +280,7 @@ func (a *agent) listen(g *daemon.Group) error {
 		return nil
 	}
 	h := serve.Handler(serve.Options{
-		Node: a.cfg.Hostname, Pods: a.workers, Runtime: a.runtime, RootDir: a.cfg.RootDir, ImageDir: a.cfg.ImageDir, LogDir: k.PodLogsDir, IdleTimeout: k.StreamingConnectionIdleTimeout.Duration,
+		Node: a.cfg.Hostname, Pods: a.workers, Runtime: a.runtime, Volumes: a.volumeStats, RootDir: a.cfg.RootDir, ImageDir: a.cfg.ImageDir, LogDir: k.PodLogsDir, IdleTimeout: k.StreamingConnectionIdleTimeout.Duration,
 		Auth: a.authOptions(), Config: k, Health: a.health, Registry: a.reg, Log: a.log.Named("serve"),
 	})
 	return a.serve(g, h)

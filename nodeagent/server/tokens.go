@@ -42,29 +42,35 @@ type tokenKey struct {
 }
 
 type token struct {
-	value string
-	renew time.Time
+	value          string
+	renew, expires time.Time
 }
 
 // Token implements projected.Tokens.
 func (t *tokens) Token(ctx context.Context, pod *corev1.Pod, source *corev1.ServiceAccountTokenProjection) (string, error) {
-	k := tokenKey{uid: pod.UID, account: pod.Spec.ServiceAccountName, audience: source.Audience, seconds: 3600}
+	value, _, err := t.get(ctx, pod, source.Audience, source.ExpirationSeconds)
+	return value, err
+}
+
+// get returns a token of the pod for an audience, and when it expires.
+func (t *tokens) get(ctx context.Context, pod *corev1.Pod, audience string, seconds *int64) (string, time.Time, error) {
+	k := tokenKey{uid: pod.UID, account: pod.Spec.ServiceAccountName, audience: audience, seconds: 3600}
 	if k.account == "" {
 		k.account = "default"
 	}
-	if source.ExpirationSeconds != nil {
-		k.seconds = *source.ExpirationSeconds
+	if seconds != nil {
+		k.seconds = *seconds
 	}
 	t.mu.Lock()
 	have, ok := t.kept[k]
 	t.mu.Unlock()
 	if ok && time.Now().Before(have.renew) {
-		return have.value, nil
+		return have.value, have.expires, nil
 	}
 	asked := time.Now()
 	got, err := t.request(ctx, pod, k)
 	if err != nil {
-		return "", fmt.Errorf("token of service account %s/%s: %w", pod.Namespace, k.account, err)
+		return "", time.Time{}, fmt.Errorf("token of service account %s/%s: %w", pod.Namespace, k.account, err)
 	}
 	life := time.Until(got.Status.ExpirationTimestamp.Time)
 	t.mu.Lock()
@@ -72,8 +78,9 @@ func (t *tokens) Token(ctx context.Context, pod *corev1.Pod, source *corev1.Serv
 	if len(t.kept) >= maxTokens {
 		clear(t.kept)
 	}
-	t.kept[k] = token{got.Status.Token, asked.Add(min(life*4/5, oldestToken))}
-	return got.Status.Token, nil
+	expires := got.Status.ExpirationTimestamp.Time
+	t.kept[k] = token{got.Status.Token, asked.Add(min(life*4/5, oldestToken)), expires}
+	return got.Status.Token, expires, nil
 }
 
 // request asks the apiserver's TokenRequest subresource.

@@ -45,9 +45,7 @@ func (s *Set) resolve(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (R
 	if claim.Status.Phase != corev1.ClaimBound || claim.Spec.VolumeName == "" {
 		return r, fmt.Errorf("PVC %s/%s is not bound", pod.Namespace, name)
 	}
-	if claim.Spec.VolumeMode != nil && *claim.Spec.VolumeMode == corev1.PersistentVolumeBlock {
-		return r, fmt.Errorf("PVC %s/%s: volumeMode Block is not supported by this node", pod.Namespace, name)
-	}
+	r.Block = claim.Spec.VolumeMode != nil && *claim.Spec.VolumeMode == corev1.PersistentVolumeBlock
 	pv, err := s.claims.Volume(ctx, claim.Spec.VolumeName)
 	if err != nil {
 		return r, fmt.Errorf("volume %s of claim %s/%s: %w", claim.Spec.VolumeName, pod.Namespace, name, err)
@@ -58,7 +56,10 @@ func (s *Set) resolve(ctx context.Context, pod *corev1.Pod, v *corev1.Volume) (R
 	if err := reachable(pv, s.claims.NodeLabels()); err != nil {
 		return r, fmt.Errorf("volume %s cannot be used on this node: %w", pv.Name, err)
 	}
-	r.PV = pv
+	if r.Block && pv.Spec.CSI == nil && pv.Spec.Local == nil {
+		return r, fmt.Errorf("volume %s of PVC %s/%s is no block device: those are of type csi or local", pv.Name, pod.Namespace, name)
+	}
+	r.PV, r.Claim = pv, claim
 	r.ReadOnly = v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly || onlyRead(pv.Spec.AccessModes)
 	r.Volume = &corev1.Volume{Name: v.Name, VolumeSource: corev1.VolumeSource{HostPath: pv.Spec.HostPath, NFS: pv.Spec.NFS}}
 	return r, nil

@@ -36,7 +36,6 @@ func Unsupported(pod *corev1.Pod) error {
 }
 
 func container(c *corev1.Container, at string, refuse func(bool, string)) {
-	refuse(len(c.VolumeDevices) > 0, at+".volumeDevices")
 	refuse(len(c.Resources.Claims) > 0, at+".resources.claims")
 	for name := range c.Resources.Limits {
 		refuse(strings.HasPrefix(string(name), corev1.ResourceHugePagesPrefix), at+".resources.limits."+string(name))

@@ -132,6 +132,10 @@ func Container(ctx context.Context, pod Pod, c *corev1.Container, attempt int, i
 	if err != nil {
 		return runtime.ContainerConfig{}, err
 	}
+	devices, err := devicesOf(pod, c)
+	if err != nil {
+		return runtime.ContainerConfig{}, err
+	}
 	id, err := newID()
 	if err != nil {
 		return runtime.ContainerConfig{}, err
@@ -143,7 +147,7 @@ func Container(ctx context.Context, pod Pod, c *corev1.Container, attempt int, i
 	cfg := runtime.ContainerConfig{
 		ID: id, Name: c.Name, Attempt: attempt, Image: image.ID,
 		Args: arguments(c, image, env.lookup), Env: env.list(), Dir: c.WorkingDir,
-		User: user, Groups: groups(pod.Pod), StrictGroups: strictGroups(pod.Pod), Hostname: hostname, Mounts: mounts,
+		User: user, Groups: groups(pod.Pod), StrictGroups: strictGroups(pod.Pod), Hostname: hostname, Mounts: mounts, Devices: devices,
 		Resources: ContainerResources(pod.Pod, c, node), Security: security,
 		TTY: c.TTY, Stdin: c.Stdin, StdinOnce: c.StdinOnce,
 		LogPath:     LogPath(node.LogDir, pod.Namespace, pod.Name, pod.UID, c.Name, attempt),

@@ -38,9 +38,6 @@ func mountsOf(pod Pod, c *corev1.Container, attempt int, lookup func(string) (st
 		}
 		out = append(out, m)
 	}
-	if len(c.VolumeDevices) > 0 {
-		return nil, fmt.Errorf("container %s: volumeDevices are not supported by this node", c.Name)
-	}
 	readOnly := c.SecurityContext != nil && c.SecurityContext.ReadOnlyRootFilesystem != nil && *c.SecurityContext.ReadOnlyRootFilesystem
 	for _, file := range []string{hostsFile, hostnameFile, resolvFile} {
 		if !covered(out, file) {
@@ -58,6 +55,32 @@ func mountsOf(pod Pod, c *corev1.Container, attempt int, lookup func(string) (st
 		return strings.Count(filepath.Clean(a.Target), "/") - strings.Count(filepath.Clean(b.Target), "/")
 	})
 	return out, nil
+}
+
+// devicesOf lists the block volumes of a container. A volume that may only be read is not written to through the device.
+func devicesOf(pod Pod, c *corev1.Container) ([]runtime.Device, error) {
+	var out []runtime.Device
+	for _, d := range c.VolumeDevices {
+		source, ok := pod.Volumes[d.Name]
+		if !ok {
+			return nil, fmt.Errorf("cannot find volume %q to pass into container %q", d.Name, c.Name)
+		}
+		access := "rwm"
+		if v := volumeNamed(pod.Pod, d.Name); v != nil && v.PersistentVolumeClaim != nil && v.PersistentVolumeClaim.ReadOnly {
+			access = "rm"
+		}
+		out = append(out, runtime.Device{Host: source, Path: d.DevicePath, Access: access})
+	}
+	return out, nil
+}
+
+func volumeNamed(pod *corev1.Pod, name string) *corev1.Volume {
+	for i := range pod.Spec.Volumes {
+		if pod.Spec.Volumes[i].Name == name {
+			return &pod.Spec.Volumes[i]
+		}
+	}
+	return nil
 }
 
 func covered(mounts []runtime.Mount, target string) bool {
@@ -115,11 +138,6 @@ func volumeMount(pod Pod, c *corev1.Container, m *corev1.VolumeMount, lookup fun
 
 // isObject says whether a volume shows API objects: those are always mounted read-only.
 func isObject(pod *corev1.Pod, name string) bool {
-	for i := range pod.Spec.Volumes {
-		v := &pod.Spec.Volumes[i]
-		if v.Name == name {
-			return v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil
-		}
-	}
-	return false
+	v := volumeNamed(pod, name)
+	return v != nil && (v.ConfigMap != nil || v.Secret != nil || v.DownwardAPI != nil || v.Projected != nil)
 }
