@@ -93,21 +93,17 @@ func (r *Recorder) Dropped() uint64 { return r.dropped.Load() }
 
 // Run writes what is recorded until ctx ends.
 func (r *Recorder) Run(ctx context.Context) error {
-	for {
-		o := r.next()
-		if o == nil {
-			select {
-			case <-ctx.Done():
-				return nil
-			case <-r.arrived:
-			}
+	for ctx.Err() == nil {
+		if o := r.next(); o != nil {
+			r.write(ctx, o)
 			continue
 		}
-		r.write(ctx, o)
-		if ctx.Err() != nil {
-			return nil
+		select {
+		case <-ctx.Done():
+		case <-r.arrived:
 		}
 	}
+	return nil
 }
 
 func (r *Recorder) next() *occurrence {

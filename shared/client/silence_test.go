@@ -35,7 +35,7 @@ func TestSilentConnectionIsGivenUp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	watch, err := web.Do(request)
+	watch, err := web.Do(request) //nolint:bodyclose // below
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -26,6 +26,7 @@ const (
 	proxyEndpoints = 3
 	proxyPort      = 8080
 	proxyChanges   = 20
+	proxyPause     = 1200 * time.Millisecond // between changes: kube-proxy makes one a second, and would be measured waiting
 	proxyDials     = 2000
 	proxyPatience  = 3 * time.Minute
 )
@@ -333,6 +334,9 @@ func (p *proxyLab) swaps(ctx context.Context) (took []time.Duration, err error) 
 			}
 		}
 		took = append(took, time.Since(began))
+		if err := wait(ctx, proxyPause); err != nil {
+			return nil, err
+		}
 	}
 	return took, nil
 }

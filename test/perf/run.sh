@@ -9,7 +9,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 root=$PWD dir=$PWD/.hardway/bench peers=$PWD/.hardway/peers
 mkdir -p "$dir"
-command -v dnsperf >/dev/null || { [ "$(id -u)" = 0 ] && apt-get -qq install -y dnsperf >/dev/null; }
+for tool in dnsperf iptables; do command -v $tool >/dev/null || apt-get -qq install -y $tool >/dev/null; done # to ask, and for kube-proxy
 [ -x .hardway/bin/hardway-apiserver ] || make build
 (cd test && go build -trimpath -o "$dir/perf" ./perf)
 for area in ${1:-cluster scheduler controllers proxy dns apiserver}; do
