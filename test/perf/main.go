@@ -42,7 +42,7 @@ func main() {
 	flag.StringVar(&o.bin, "bin", ".hardway/bin", "folder of this project's daemons")
 	flag.StringVar(&o.peers, "peers", ".hardway/bench/peers", "folder of upstream's programs")
 	flag.StringVar(&o.kubeconfig, "kubeconfig", os.Getenv("KUBECONFIG"), "a cluster to read from and make services in")
-	flag.StringVar(&o.results, "results", ".hardway/bench/results", "folder of results")
+	flag.StringVar(&o.results, "results", "test/perf/results", "folder of results")
 	flag.StringVar(&o.only, "only", "", "only this workload of area scheduler, or these steps of area controllers (deploy,scale,...), or so many services at most of area proxy; of the others the last figures stay")
 	flag.IntVar(&o.runs, "runs", 3, "runs of each side")
 	flag.DurationVar(&o.length, "length", 10*time.Second, "how long each run lasts")
@@ -70,7 +70,7 @@ func run(ctx context.Context, area, page string, o options) error {
 		if rows, err = keep(o, area, rows); err != nil {
 			return err
 		}
-		text, err := json.MarshalIndent(outcome{Conditions: conditions(before, o), Rows: rows}, "", " ")
+		text, err := json.MarshalIndent(outcome{Conditions: conditions(area, before, o), Rows: rows}, "", " ")
 		if err != nil {
 			return err
 		}
@@ -116,10 +116,14 @@ func keep(o options, area string, rows []measured) ([]measured, error) {
 }
 
 // conditions are what a reader must know to judge a figure.
-func conditions(before string, o options) string {
+func conditions(area, before string, o options) string {
 	kernel, _ := os.ReadFile("/proc/sys/kernel/osrelease")
-	return fmt.Sprintf("%s, %d cores, Linux %s; %d alternating runs of %v each; load of the machine %s before and %s after", time.Now().UTC().Format(time.DateOnly),
-		runtime.NumCPU(), strings.TrimSpace(string(kernel)), o.runs, o.length, before, load())
+	runs := fmt.Sprintf("%d alternating runs", o.runs)
+	if area == "dns" || area == "apiserver" { // of a given length; others end when their work is done
+		runs += fmt.Sprintf(" of %v each", o.length)
+	}
+	return fmt.Sprintf("%s, %d cores, Linux %s; %s; load of the machine %s before and %s after", time.Now().UTC().Format(time.DateOnly),
+		runtime.NumCPU(), strings.TrimSpace(string(kernel)), runs, before, load())
 }
 
 // load is the load average of the last minute.

@@ -3,7 +3,7 @@
 #
 #   run.sh [AREA]      one area (dns, apiserver, scheduler, controllers, cluster, proxy), or all; RUNS=n runs of each side (default 3)
 #
-# Upstream's programs are built once, by test/peers/build.sh. The areas dns and apiserver use the cluster that is up, or bring one up; the area cluster
+# The figures are kept in test/perf/results, one file for each area, and the page is written from all of them. Upstream's programs are built once, by test/peers/build.sh. The areas dns and apiserver use the cluster that is up, or bring one up; the area cluster
 # brings up its own, one after the other, and wants none to be there.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -25,6 +25,6 @@ for area in ${1:-cluster scheduler controllers proxy dns apiserver}; do
   test/peers/build.sh "${programs[@]}"
   enter=()
   [ "$area" != proxy ] || enter=(unshare --net test/perf/loopback.sh)
-  "${enter[@]}" "$dir/perf" -area "$area" -bin "$root/.hardway/bin" -peers "$peers" -kubeconfig "$root/.hardway/admin.kubeconfig" -results "$dir/results" \
+  "${enter[@]}" "$dir/perf" -area "$area" -bin "$root/.hardway/bin" -peers "$peers" -kubeconfig "$root/.hardway/admin.kubeconfig" -results "$root/test/perf/results" \
     -runs "${RUNS:-3}" -page "$root/docs/benchmarks.md"
 done
