@@ -3,6 +3,7 @@ package node
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 
@@ -27,6 +28,7 @@ type Facts struct {
 	Handlers []string // names of runtimes that a RuntimeClass may mean
 	Images   []corev1.ContainerImage
 	Pressure map[corev1.NodeConditionType]bool
+	Devices  [2]corev1.ResourceList    // of device plugins: how many there are, and how many can be had
 	InUse    []corev1.UniqueVolumeName // volumes that must stay attached
 	NotReady error                     // why no pod can run here now; nil: ready
 	Starting bool                      // NotReady is no verdict: the parts of the node are still being started
@@ -37,6 +39,8 @@ type Facts struct {
 func Status(f Facts, old corev1.NodeStatus) corev1.NodeStatus {
 	st := corev1.NodeStatus{Capacity: capacity(f), NodeInfo: f.Machine.Info, Images: f.Images, VolumesInUse: f.InUse, VolumesAttached: old.VolumesAttached}
 	st.Allocatable = allocatable(f, st.Capacity)
+	maps.Copy(st.Capacity, f.Devices[0])
+	maps.Copy(st.Allocatable, f.Devices[1])
 	st.NodeInfo.KubeletVersion = version.Kubernetes
 	st.NodeInfo.KubeProxyVersion = ""
 	st.NodeInfo.ContainerRuntimeVersion = "hardway://" + version.Hardway

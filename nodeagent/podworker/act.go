@@ -318,7 +318,7 @@ func (w *worker) cleanUp(ctx context.Context, pod *corev1.Pod) {
 	w.task(ctx, func(ctx context.Context) func() {
 		err := w.Runtime.RemovePod(ctx, w.uid)
 		if err == nil {
-			err = w.Volumes.TearDown(ctx, w.uid)
+			err = errors.Join(w.Devices.Release(w.uid), w.Volumes.TearDown(ctx, w.uid))
 		}
 		return func() {
 			w.settle(&w.facts.Cleanup, err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -103,6 +104,9 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, a plan.StartContai
 	}
 	cfg, err := compose.Container(ctx, cp, a.Container, a.Attempt, img.Image, node)
 	if err == nil {
+		err = w.addDevices(ctx, pod, a.Container, &cfg)
+	}
+	if err == nil {
 		cfg.Target, err = target(pod, a.Container.Name, &observed)
 	}
 	if err == nil {
@@ -132,6 +136,24 @@ func (w *worker) launch(ctx context.Context, pod *corev1.Pod, a plan.StartContai
 	w.Note(pod, a.Container, corev1.EventTypeNormal, "Started", "Container started")
 	w.linkLog(a.Container.Name, cfg.ID, cfg.LogPath)
 	return cfg.ID, nil
+}
+
+// addDevices adds what device plugins give the container.
+func (w *worker) addDevices(ctx context.Context, pod *corev1.Pod, c *corev1.Container, cfg *runtime.ContainerConfig) error {
+	given, err := w.Devices.Allocate(ctx, pod, c)
+	if err != nil {
+		return err
+	}
+	for _, k := range slices.Sorted(maps.Keys(given.Env)) {
+		cfg.Env = append(cfg.Env, k+"="+given.Env[k])
+	}
+	for _, m := range given.Mounts {
+		cfg.Mounts = append(cfg.Mounts, runtime.Mount{Source: m.HostPath, Target: m.ContainerPath, ReadOnly: m.ReadOnly})
+	}
+	for _, d := range given.Devices {
+		cfg.Devices = append(cfg.Devices, runtime.Device{Host: d.HostPath, Path: d.ContainerPath, Access: d.Permissions})
+	}
+	return nil
 }
 
 // target is the id of the running container whose processes an ephemeral container is to see; "" if it names none.

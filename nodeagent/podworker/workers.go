@@ -14,6 +14,7 @@ package podworker
 
 import (
 	"context"
+	"errors"
 	"io"
 	"iter"
 	"path/filepath"
@@ -28,6 +29,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 
+	"hardway/nodeagent/device"
 	"hardway/nodeagent/plan"
 	"hardway/nodeagent/podsource/objects"
 	"hardway/nodeagent/podsource/static"
@@ -61,6 +63,7 @@ type Deps struct {
 	Runtime Runtime
 	Exec    func(ctx context.Context, uid types.UID, id string, cmd []string, out io.Writer) (int, error)
 	Volumes *volume.Set
+	Devices *device.Plugins
 	Objects *objects.Set
 	Puller  *pull.Puller
 	Image   func(id string) (pull.Image, bool) // of the node, by id
@@ -209,6 +212,11 @@ func (ws *Workers) Sweep(context.Context) error {
 		left := runtime.PodStatus{Config: runtime.PodConfig{UID: uid}}
 		left.Config.Namespace, left.Config.Name = ws.fromLogs(uid)
 		ws.Adopt(left)
+	}
+	for _, uid := range ws.Devices.Pods() {
+		if !ws.Known(uid) {
+			err = errors.Join(err, ws.Devices.Release(uid))
+		}
 	}
 	return err
 }

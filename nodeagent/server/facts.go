@@ -32,9 +32,10 @@ func (a *agent) facts(context.Context) (node.Facts, error) {
 		return node.Facts{}, err
 	}
 	notReady := *a.ready.Load()
+	devices, working := a.devices.Resources()
 	return node.Facts{
 		Starting: errors.Is(notReady, errNoRange), Machine: a.machine, Gauges: gauges, Reserved: a.cfg.Reserved(), Kept: a.kept(), MaxPods: int64(a.cfg.Kubelet.MaxPods), Name: a.cfg.Hostname,
-		Pressure: a.evict.Pressure(), Handlers: podworker.Handlers, InUse: a.csi.InUse(),
+		Pressure: a.evict.Pressure(), Handlers: podworker.Handlers, InUse: a.csi.InUse(), Devices: [2]corev1.ResourceList{devices, working},
 		IPs: a.ips, Port: a.cfg.Kubelet.Port, Images: list, NotReady: notReady, Now: time.Now(),
 	}, nil
 }

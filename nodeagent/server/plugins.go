@@ -16,6 +16,7 @@ import (
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 	stats "k8s.io/kubelet/pkg/apis/stats/v1alpha1"
 
+	"hardway/nodeagent/device"
 	"hardway/nodeagent/plugin"
 	"hardway/nodeagent/volume"
 	"hardway/nodeagent/volume/csi"
@@ -39,7 +40,8 @@ func (a *agent) openPlugins() error {
 		Dir: filepath.Join(a.cfg.RootDir, "plugins_registry"), Log: a.log.Named("plugin"),
 		Handlers: map[string]plugin.Handler{registration.CSIPlugin: drivers},
 	}
-	return nil
+	a.devices = &device.Plugins{Root: a.cfg.RootDir, Changed: func() { a.node.Poke() }, Log: a.log.Named("device")}
+	return a.devices.Open()
 }
 
 // csiAPI ties the CSI volumes to the connection.

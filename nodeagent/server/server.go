@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	"hardway/nodeagent/config"
+	"hardway/nodeagent/device"
 	"hardway/nodeagent/evict"
 	"hardway/nodeagent/image"
 	"hardway/nodeagent/network"
@@ -83,6 +84,7 @@ type agent struct {
 	csi       *csi.Type
 	tokens    *tokens
 	plugins   *plugin.Registry
+	devices   *device.Plugins
 	writer    *status.Writer
 	prober    *probe.Prober
 	workers   *podworker.Workers
@@ -126,6 +128,7 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 	g.Add("node", a.node.Run)
 	g.Add("CSINode", a.csi.Drivers.Node.Run)
 	g.Add("plugins", a.plugins.Run)
+	g.Add("device plugins", a.devices.Run)
 	g.Add("lease", (&node.Lease{
 		API: leases{a.api}, Node: cfg.Hostname, UID: a.nodeUID, Seconds: cfg.Kubelet.NodeLeaseDurationSeconds, Log: log.Named("lease"),
 	}).Run)
@@ -213,7 +216,7 @@ func (a *agent) build() error {
 	a.prober = probe.New(exec.probe, a.note, func(uid types.UID) { a.workers.Wake(uid) }, log.Named("probe"))
 	a.writer = status.NewWriter(a.patchStatus, func(uid types.UID, st corev1.PodStatus) { a.workers.Stored(uid, st) }, log.Named("status"))
 	a.workers = podworker.New(podworker.Deps{
-		Runtime: a.runtime, Exec: exec.run, Volumes: a.volumeSet, Objects: a.objects,
+		Runtime: a.runtime, Exec: exec.run, Volumes: a.volumeSet, Devices: a.devices, Objects: a.objects,
 		Puller: a.puller, Handler: a.handler, Pressure: a.evict.Pressure, Image: a.images.Get, Prober: a.prober, Status: a.writer,
 		Delete: a.deletePod, Note: a.note, HostIPs: a.ips, Node: a.composeNode, Object: a.object, Services: a.services, Settings: a.settings,
 		UnsafeSysctls: cfg.Kubelet.AllowedUnsafeSysctls, LinksDir: cfg.LinksDir(), Log: log.Named("pod"),
