@@ -20,7 +20,7 @@ import (
 
 // atOnce is how many requests are under way at most; then new ones wait, which slows the loop down to what the API can
 // take.
-const atOnce = 100
+const atOnce = 200
 
 // patience is how long one request may take.
 const patience = 15 * time.Second
@@ -41,8 +41,10 @@ type Binder struct {
 	fresh  time.Duration // how old a decision may be when it is sent; 0: any age
 	slots  chan struct{}
 	flying sync.WaitGroup
+	batches
 
-	// Observe is told how long the extension points after the decision took; nil: nobody wants to know.
+	// Observe is told how long the extension points after the decision took, and what is done beside the loop for PostFilter (Preemption);
+	// nil: nobody wants to know.
 	Observe func(point, profile string, began time.Time, err error)
 }
 
@@ -50,6 +52,9 @@ type Binder struct {
 func New(api *client.API, events Recorder, fresh time.Duration, log *zap.Logger) *Binder {
 	return &Binder{api: api, events: events, log: log, fresh: fresh, slots: make(chan struct{}, atOnce)}
 }
+
+// UnderWay is how many requests are sent or about to be.
+func (b *Binder) UnderWay() int { return len(b.slots) }
 
 // Wait blocks until no request is under way.
 func (b *Binder) Wait() { b.flying.Wait() }
@@ -106,6 +111,10 @@ func (b *Binder) Bind(ctx context.Context, t Task, done func(error)) {
 }
 
 func (b *Binder) bind(ctx context.Context, t Task, done func(error)) {
+	if all, ok := t.Profile.Bind.(framework.BindAll); ok {
+		b.join(ctx, flight{t, all, done})
+		return
+	}
 	started := b.do(ctx, func(ctx context.Context) {
 		err := error(ErrStale)
 		if b.timely(t.Decided) {
@@ -113,19 +122,24 @@ func (b *Binder) bind(ctx context.Context, t Task, done func(error)) {
 			err = t.Profile.Bind.Bind(ctx, t.Pod, t.Node)
 			b.observe("Bind", &t, began, err)
 		}
-		if err == nil {
-			for _, p := range t.Profile.PostBind {
-				p.PostBind(t.Pod, t.Node)
-			}
-			b.events.Event(t.Pod.Pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", t.Pod.Namespace, t.Pod.Name, t.Node)
-		} else {
-			b.refused(t, err)
-		}
-		done(err)
+		b.land(t, err, done)
 	})
 	if !started {
-		done(ctx.Err())
+		b.land(t, ErrStale, done)
 	}
+}
+
+// land tells all who want to know what came of a binding.
+func (b *Binder) land(t Task, err error, done func(error)) {
+	if err == nil {
+		for _, p := range t.Profile.PostBind {
+			p.PostBind(t.Pod, t.Node)
+		}
+		b.events.Event(t.Pod.Pod, corev1.EventTypeNormal, "Scheduled", "Successfully assigned %s/%s to %s", t.Pod.Namespace, t.Pod.Name, t.Node)
+	} else {
+		b.refused(t, err)
+	}
+	done(err)
 }
 
 // timely says that no other scheduler can lead yet.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"time"
 
 	"go.uber.org/zap"
 	corev1 "k8s.io/api/core/v1"
@@ -93,6 +94,7 @@ func statusPatch(pod *corev1.Pod, status map[string]any) ([]byte, error) {
 // is told what came of it, from another goroutine.
 func (b *Binder) Evict(ctx context.Context, pod *framework.Pod, way *framework.Eviction, done func(error)) {
 	b.flying.Go(func() {
+		began := time.Now()
 		var failed error
 		for _, p := range way.Outranked {
 			b.withdraw(ctx, p.Pod)
@@ -111,6 +113,9 @@ func (b *Binder) Evict(ctx context.Context, pod *framework.Pod, way *framework.E
 			if err := <-results; err != nil && failed == nil {
 				failed = err
 			}
+		}
+		if b.Observe != nil {
+			b.Observe("Preemption", pod.Spec.SchedulerName, began, failed)
 		}
 		done(failed)
 	})

@@ -28,6 +28,9 @@ type Cycle struct {
 	cluster     *snapshot.Cluster
 	evaluations *lru.Cache[framework.Signature, *evaluation]
 	pick        func(n int) int // which of n equally good nodes
+
+	// Step is told when a part of a decision is done, under upstream's names of the parts; nil: nobody wants to know.
+	Step func(what string)
 }
 
 // New makes a Cycle. pick chooses among n equally good nodes, 0 to n-1; nil means at random.
@@ -45,8 +48,9 @@ func New(profile *framework.Profile, cluster *snapshot.Cluster, pick func(n int)
 // Decision is where a pod goes.
 type Decision struct {
 	Node     *framework.Node
-	Feasible int // how many nodes would have done
-	Checked  int // how many rows were looked at anew
+	Feasible int  // how many nodes would have done
+	Checked  int  // how many rows were looked at anew
+	Reused   bool // what was known of a pod like it was of use
 	states   map[string]any
 }
 
@@ -71,7 +75,7 @@ func (c *Cycle) DecideWith(pod *framework.Pod, ask Ask) (Decision, error) {
 	if e.refused != nil {
 		return Decision{}, c.refusalForAll(e, pod)
 	}
-	d := Decision{Feasible: e.feasible, Checked: e.checked, states: e.states()}
+	d := Decision{Feasible: e.feasible, Checked: e.checked, Reused: e.reused, states: e.states()}
 	e.outside = nil
 	restore := c.heedPromises(e, pod)
 	defer restore()
@@ -190,6 +194,18 @@ func (c *Cycle) Verdict(pod *framework.Pod, node *framework.Node) *framework.Sta
 	return unnamed
 }
 
+func (c *Cycle) step(what string) {
+	if c.Step != nil {
+		c.Step(what)
+	}
+}
+
+// The parts of a decision.
+const (
+	filtered = "Computing predicates done"
+	ranked   = "Prioritizing done"
+)
+
 func (c *Cycle) evaluate(pod *framework.Pod) *evaluation {
 	view := c.cluster.View
 	if pod.Personal() {
@@ -205,6 +221,7 @@ func (c *Cycle) evaluate(pod *framework.Pod) *evaluation {
 		signature = pod.Sign(c.cluster.Columns, nil)
 	}
 	if e, ok := c.evaluations.Get(signature); ok && c.refresh(e, pod) {
+		e.reused = true
 		return e
 	}
 	e := c.build(pod)

@@ -24,6 +24,7 @@ type evaluation struct {
 	feasible int
 	altered  bool // which rows will do has changed since the rankings among them were made
 	checked  int
+	reused   bool                      // it was made for a pod before
 	dirty    framework.Marks           // rows to be looked at anew, for all
 	touched  framework.Marks           // rows whose total must be added up anew
 	moved    []int                     // rows whose node stands elsewhere now, in refresh
@@ -132,7 +133,9 @@ func (c *Cycle) build(pod *framework.Pod) *evaluation {
 	for i := range n {
 		c.judge(e, pod, i)
 	}
+	c.step(filtered)
 	c.rank(e, pod, skip)
+	c.step(ranked)
 	e.checked = n
 	return e
 }
@@ -319,7 +322,9 @@ func (c *Cycle) repair(e *evaluation, pod *framework.Pod) {
 		each(&f.marks, len(f.no), func(i int) { c.rejudge(e, f, pod, i) })
 		f.marks.Clear()
 	}
+	c.step(filtered)
 	c.rerank(e, pod)
+	c.step(ranked)
 }
 
 // rejudge asks one following filter about a position again.

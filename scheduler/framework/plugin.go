@@ -150,6 +150,19 @@ type Bind interface {
 	Bind(ctx context.Context, p *Pod, node string) error
 }
 
+// Binding is a pod's way to its node.
+type Binding struct {
+	Pod  *Pod
+	Node string
+	Err  error // what came of it
+}
+
+// BindAll is for Bind plugins to which several bindings at once come cheaper than one by one.
+type BindAll interface {
+	Bind
+	BindAll(ctx context.Context, list []Binding)
+}
+
 // Wakes says which changes of the cluster may turn a plugin's no into a yes for a pod.
 type Wakes interface {
 	Plugin

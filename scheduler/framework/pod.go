@@ -207,4 +207,5 @@ type Queued struct {
 	Queued   time.Time // when it last became ready to be tried
 	Attempts int
 	Rejected []string // names of the plugins that said no the last time
+	Flushed  bool     // since then, nothing but time has woken it
 }

@@ -20,7 +20,7 @@ import (
 	"hardway/shared/testenv"
 )
 
-var churn = flag.Duration("churn", 20*time.Second, "how long TestChurn goes on")
+var churn = flag.Duration("churn", 12*time.Second, "how long TestChurn goes on")
 
 const (
 	churnNodes   = 20

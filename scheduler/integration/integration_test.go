@@ -4,6 +4,7 @@ package integration
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -39,6 +40,13 @@ func startScheduler(t *testing.T, env *testenv.Env) (kill func()) {
 // startSchedulerAt does so with a port, by which it knows its own Lease again, and with further flags.
 func startSchedulerAt(t *testing.T, env *testenv.Env, port int, flags ...string) (kill func()) {
 	t.Helper()
+	cmd := launch(t, env, os.Stderr, port, flags...)
+	return func() { end(cmd) }
+}
+
+// launch is the same with a place for what it writes. Its Lease is short, so that nobody waits long for the successor of one that was killed.
+func launch(t *testing.T, env *testenv.Env, to io.Writer, port int, flags ...string) *exec.Cmd {
+	t.Helper()
 	cfg := env.ConfigFor("system:kube-scheduler")
 	file := filepath.Join(t.TempDir(), "kubeconfig")
 	err := clientcmd.WriteToFile(clientcmdapi.Config{
@@ -50,19 +58,24 @@ func startSchedulerAt(t *testing.T, env *testenv.Env, port int, flags ...string)
 	if err != nil {
 		t.Fatal(err)
 	}
-	flags = append([]string{"--kubeconfig=" + file, "--bind-address=127.0.0.1", fmt.Sprint("--secure-port=", port)}, flags...)
+	flags = append([]string{
+		"--kubeconfig=" + file, "--bind-address=127.0.0.1", fmt.Sprint("--secure-port=", port),
+		"--leader-elect-lease-duration=3s", "--leader-elect-renew-deadline=2s", "--leader-elect-retry-period=300ms",
+	}, flags...)
 	built.Do(func() { binary = testenv.Build(t, "scheduler") })
 	cmd := exec.Command(binary, flags...)
-	cmd.Stderr = os.Stderr
+	cmd.Stderr = to
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	kill = func() {
-		cmd.Process.Kill() //nolint:errcheck // it may have ended
-		cmd.Wait()         //nolint:errcheck // killed
-	}
-	t.Cleanup(kill)
-	return kill
+	t.Cleanup(func() { end(cmd) })
+	return cmd
+}
+
+// end kills a process; the second time it does nothing.
+func end(cmd *exec.Cmd) {
+	cmd.Process.Kill() //nolint:errcheck // it may have ended
+	cmd.Wait()         //nolint:errcheck // killed
 }
 
 // start runs the apiserver, with the service account that pods need and that a controller would make.

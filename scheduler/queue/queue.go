@@ -45,7 +45,7 @@ type Queue struct {
 	groups   map[string]*group
 	arrivals uint64
 	counts   [inFlight + 1]int
-	// Arrivals counts the pods that came to a place, for metrics; the owner may take it and put a new map there.
+	// Arrivals counts the pods that came to a place, for metrics.
 	Arrivals map[Arrival]int
 }
 
@@ -186,7 +186,7 @@ func (q *Queue) Fail(uid types.UID, refusedBy []string, now time.Time) {
 	if e == nil || e.where != inFlight {
 		return // gone meanwhile
 	}
-	e.Rejected = refusedBy
+	e.Rejected, e.Flushed = refusedBy, false
 	e.failed = len(refusedBy) == 0
 	e.backoff = now.Add(q.pause(e.Attempts))
 	if e.gate = gateOf(e.profile, e.Pod); e.gate != nil {
@@ -210,6 +210,16 @@ func (q *Queue) pause(attempts int) time.Duration {
 		}
 	}
 	return min(d, q.options.MaxBackoff)
+}
+
+// Heeds says whether a kind of change can help any pod that waits.
+func (q *Queue) Heeds(what framework.ChangeKind) bool {
+	for _, g := range q.groups {
+		if len(g.entries) > 0 && g.heeds.Has(what) {
+			return true
+		}
+	}
+	return false
 }
 
 // Changed wakes the unschedulable and gated pods that a change may help.
@@ -264,7 +274,7 @@ func (q *Queue) wake(now time.Time) {
 		e := q.sleeping.entries[0]
 		event := "BackoffComplete"
 		if e.where == unschedulable {
-			event = "UnschedulableTimeout"
+			event, e.Flushed = "UnschedulableTimeout", true
 		}
 		q.activate(e, now, event)
 	}

@@ -26,6 +26,7 @@ type loop struct {
 	metrics   *schedulerMetrics
 	log       *zap.Logger
 	mail      *mailbox
+	trace     trace
 
 	leading bool            // owned by the loop's goroutine
 	lease   context.Context // of the time that this process leads; owned likewise
@@ -38,7 +39,9 @@ func newLoop(profiles []*framework.Profile, cluster *snapshot.Cluster, binder *b
 		binder: binder, metrics: m, log: log, mail: newMailbox(),
 	}
 	for _, p := range profiles {
-		l.cycles[p.Scheduler] = cycle.New(p, cluster, nil)
+		of := cycle.New(p, cluster, nil)
+		of.Step = l.trace.step
+		l.cycles[p.Scheduler] = of
 	}
 	return l
 }
@@ -60,7 +63,6 @@ func (l *loop) run(ctx context.Context) error {
 				continue
 			}
 		}
-		l.metrics.state(l)
 		wait := time.Hour
 		if at, ok := l.queue.Next(); ok && l.leading {
 			wait = max(0, at.Sub(now))
@@ -89,7 +91,13 @@ func (l *loop) lead(ctx context.Context) error {
 }
 
 // changed lets the pods that wait know of something.
-func (l *loop) changed(c framework.Change, now time.Time) { l.queue.Changed(c, now) }
+func (l *loop) changed(c framework.Change, now time.Time) {
+	if l.queue.Heeds(c.What) {
+		began := time.Now()
+		l.queue.Changed(c, now)
+		l.metrics.events.WithLabelValues(c.What.String()).Observe(time.Since(began).Seconds())
+	}
+}
 
 func (l *loop) nodeChanged(_, now *corev1.Node, t time.Time) {
 	row, was, changed := l.cluster.SetNode(now)

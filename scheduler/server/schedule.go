@@ -24,13 +24,16 @@ type attempt struct {
 	began    time.Time
 	since    time.Time
 	attempts int
+	flushed  bool // nothing but time had woken it
 }
 
 // schedule tries one pod.
 func (l *loop) schedule(ctx context.Context, p *framework.Queued) {
-	a := attempt{pod: p.Pod, profile: l.queue.Profile(p.Pod.Pod), began: time.Now(), since: p.Since, attempts: p.Attempts}
+	a := attempt{pod: p.Pod, profile: l.queue.Profile(p.Pod.Pod), began: time.Now(), since: p.Since, attempts: p.Attempts, flushed: p.Flushed}
+	l.trace.start(a.began)
 	decision, err := l.cycles[a.profile.Scheduler].DecideWith(p.Pod, extender.Ask(ctx, l.extenders, p.Pod))
-	l.metrics.decided(a.began)
+	l.trace.end(l.log, p.Pod)
+	l.metrics.decided(a.profile.Scheduler, a.began, decision.Reused)
 	if err != nil {
 		l.refused(ctx, a, err)
 		return
@@ -74,7 +77,7 @@ func (l *loop) unreserve(a attempt, state func(string) any, node string, n int) 
 func (l *loop) bound(ctx context.Context, a attempt, task bind.Task, err error, now time.Time) {
 	if err == nil {
 		l.queue.Remove(a.pod.UID)
-		l.metrics.bound(a.profile.Scheduler, a.began, a.since, a.attempts)
+		l.metrics.bound(a)
 		return
 	}
 	l.unreserve(a, task.State, task.Node, len(a.profile.Reserve))

@@ -78,11 +78,12 @@ func Run(ctx context.Context, cfg *config.Config, log *zap.Logger) error {
 		}
 		profiles = append(profiles, p)
 	}
-	metrics := newMetrics(reg, events.Dropped)
 	binder := bind.New(api, events, cfg.Fresh(), log.Named("bind"))
+	metrics := newMetrics(reg, events.Dropped, binder.UnderWay)
 	binder.Observe = metrics.Point
 	loop := newLoop(profiles, cluster, binder, cfg.Queue, metrics, log.Named("loop"))
 	loop.extenders = extenders
+	reg.MustRegister(gauges{loop})
 
 	sources.open(ctx, loop)
 

@@ -8,6 +8,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
+	"k8s.io/apimachinery/pkg/runtime/serializer/protobuf"
 	"k8s.io/client-go/rest"
 )
 
@@ -17,6 +18,9 @@ type API struct {
 	http   *http.Client
 	codecs serializer.CodecFactory
 	params runtime.ParameterCodec
+
+	protobuf runtime.Serializer
+	pipes    *pipes
 
 	mu     sync.Mutex
 	groups map[schema.GroupVersion]*rest.RESTClient // guarded by mu
@@ -31,9 +35,11 @@ func New(cfg *rest.Config) (*API, error) {
 	}
 	return &API{
 		cfg: cfg, http: h,
-		codecs: serializer.NewCodecFactory(types),
-		params: runtime.NewParameterCodec(types),
-		groups: map[schema.GroupVersion]*rest.RESTClient{},
+		codecs:   serializer.NewCodecFactory(types),
+		params:   runtime.NewParameterCodec(types),
+		protobuf: protobuf.NewSerializer(types, types),
+		pipes:    newPipes(cfg),
+		groups:   map[schema.GroupVersion]*rest.RESTClient{},
 	}, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,9 @@ import (
 	"k8s.io/utils/clock"
 )
 
+// together is how many events are written at once.
+const together = 16
+
 // maxWaiting is how many different events wait to be written: a burst of so many pods bound at once loses none.
 const maxWaiting = 16_384
 
@@ -26,7 +30,7 @@ const eventRetry = time.Second
 
 // Recorder writes Events about objects. Equal ones are counted up instead of written again, also while they wait, and a
 // part that never stops complaining is cut down to a trickle, as client-go's correlator does. Writing never blocks the
-// caller: one event after the other is written beside it, and when 16,384 different ones wait, further ones are dropped and counted.
+// caller: events are written beside it, and when 16,384 different ones wait, further ones are dropped and counted.
 type Recorder struct {
 	api        *API
 	source     corev1.EventSource
@@ -94,8 +98,8 @@ func (r *Recorder) Dropped() uint64 { return r.dropped.Load() }
 // Run writes what is recorded until ctx ends.
 func (r *Recorder) Run(ctx context.Context) error {
 	for ctx.Err() == nil {
-		if o := r.next(); o != nil {
-			r.write(ctx, o)
+		if batch := r.next(); len(batch) > 0 {
+			r.write(ctx, batch)
 			continue
 		}
 		select {
@@ -106,39 +110,76 @@ func (r *Recorder) Run(ctx context.Context) error {
 	return nil
 }
 
-func (r *Recorder) next() *occurrence {
+// next takes the oldest events, of each object only one: whether the second is to be counted up shows when the first is written.
+func (r *Recorder) next() []*occurrence {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(r.waiting) == 0 {
-		return nil
+	n := 0
+	for n < min(together, len(r.waiting)) {
+		about := &r.waiting[n].about
+		if slices.ContainsFunc(r.waiting[:n], func(o *occurrence) bool { return o.about == *about }) {
+			break
+		}
+		n++
 	}
-	o := r.waiting[0]
-	r.waiting[0] = nil
-	r.waiting = r.waiting[1:]
-	delete(r.known, o.happening)
-	return o
+	batch := slices.Clone(r.waiting[:n])
+	clear(r.waiting[:n])
+	r.waiting = r.waiting[n:]
+	for _, o := range batch {
+		delete(r.known, o.happening)
+	}
+	return batch
 }
 
-// write puts an event into the API. What the API refuses is given up; while it cannot be reached, everything waits.
-func (r *Recorder) write(ctx context.Context, o *occurrence) {
-	var e *corev1.Event
-	var patch []byte
+// write puts events into the API. What the API refuses is given up; while it cannot be reached, everything waits.
+func (r *Recorder) write(ctx context.Context, batch []*occurrence) {
+	var calls []*Call
+	for _, o := range batch {
+		e, patch := r.correlate(o)
+		switch {
+		case e == nil: // it complains too often
+		case e.Count > 1 && e.ResourceVersion != "":
+			r.insist(ctx, e, patch)
+		default:
+			e.ResourceVersion = ""
+			calls = append(calls, &Call{Path: "/api/v1/namespaces/" + e.Namespace + "/events", Body: e, Into: &corev1.Event{}})
+		}
+	}
+	r.api.PostAll(ctx, corev1.SchemeGroupVersion, calls)
+	for _, c := range calls {
+		if c.Err == nil {
+			r.correlator.UpdateState(c.Into.(*corev1.Event))
+		} else if unreachable(c.Err) {
+			r.insist(ctx, c.Body.(*corev1.Event), nil)
+		}
+	}
+}
+
+// correlate makes the event to be written of what happened; nil when there is none. The patch is for one that is there already.
+func (r *Recorder) correlate(o *occurrence) (e *corev1.Event, patch []byte) {
 	for range o.times {
 		if c, err := r.correlator.EventCorrelate(r.event(o)); err == nil && !c.Skip {
 			e, patch = c.Event, c.Patch
 		}
 	}
-	if e == nil {
-		return // it complains too often
-	}
+	return e, patch
+}
+
+// unreachable says that the API may take later what it did not now.
+func unreachable(err error) bool {
+	var answered apierrors.APIStatus
+	return !errors.As(err, &answered) || apierrors.IsTooManyRequests(err) || apierrors.IsServiceUnavailable(err)
+}
+
+// insist writes an event, however long the API is away.
+func (r *Recorder) insist(ctx context.Context, e *corev1.Event, patch []byte) {
 	for {
 		made, err := r.send(ctx, e, patch)
 		if err == nil {
 			r.correlator.UpdateState(made)
 			return
 		}
-		var answered apierrors.APIStatus
-		if errors.As(err, &answered) && !apierrors.IsTooManyRequests(err) && !apierrors.IsServiceUnavailable(err) {
+		if !unreachable(err) {
 			return
 		}
 		select {

@@ -24,12 +24,26 @@ func TestEventsWaitWithinBounds(t *testing.T) {
 	if len(r.waiting) != maxWaiting || r.Dropped() != 5 {
 		t.Errorf("%d wait and %d were dropped, want %d and 5", len(r.waiting), r.Dropped(), maxWaiting)
 	}
-	if o := r.next(); o.times != 2 || o.about.Name != "p0" {
-		t.Errorf("the first is %s, %d times, want p0 twice", o.about.Name, o.times)
+	batch := r.next()
+	if o := batch[0]; len(batch) != together || o.times != 2 || o.about.Name != "p0" {
+		t.Errorf("%d are next, the first is %s, %d times, want p0 twice", len(batch), o.about.Name, o.times)
 	}
 	r.Event(about(maxWaiting+9), corev1.EventTypeNormal, "Scheduled", "to %s", "n")
 	if r.Dropped() != 5 {
 		t.Error("dropped though there was room again")
+	}
+}
+
+// TestOneEventOfAnObjectAtATime lets the second of an object wait until the first is written, so that it can be counted up.
+func TestOneEventOfAnObjectAtATime(t *testing.T) {
+	r := NewRecorder(nil, "test", "")
+	for i, name := range []string{"a", "b", "a", "c"} {
+		r.Event(&corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: name}}, corev1.EventTypeNormal, "Said", "%d", i)
+	}
+	for _, want := range []int{2, 2, 0} {
+		if batch := r.next(); len(batch) != want {
+			t.Errorf("%d are next, want %d", len(batch), want)
+		}
 	}
 }
 

@@ -74,6 +74,9 @@ func (w *world) nodes() (out []*corev1.Node) {
 			})
 		}
 		n.Spec.Unschedulable = w.rarely(9)
+		if w.often(3) {
+			n.Status.DeclaredFeatures = []string{"A", "RestartAllContainersOnContainerExits", "UserNamespacesHostNetworkSupport"}[:1+w.random.IntN(3)]
+		}
 		for k := range w.random.IntN(3) {
 			n.Status.Images = append(n.Status.Images, corev1.ContainerImage{Names: []string{fmt.Sprintf("image%d:latest", k)}, SizeBytes: int64(w.random.IntN(900)) << 20})
 		}
@@ -161,6 +164,9 @@ func (w *world) container() corev1.Container {
 	}
 	if w.rarely(15) {
 		c.Resources.Requests["hugepages-2Mi"] = resource.MustParse("32Mi")
+	}
+	if w.rarely(12) {
+		c.RestartPolicyRules = []corev1.ContainerRestartRule{{Action: corev1.ContainerRestartRuleAction(w.one("Restart", "RestartAllContainers"))}}
 	}
 	if w.rarely(6) {
 		c.Ports = []corev1.ContainerPort{{HostPort: int32(w.random.IntN(3)), HostIP: w.one("", "0.0.0.0", "10.0.0.1"), Protocol: corev1.Protocol(w.one("TCP", "UDP", ""))}}
