@@ -11,7 +11,6 @@ import (
 
 	"golang.org/x/sys/unix"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
 )
 
 // halfOpen is how long sent data may go unacknowledged before a connection counts as dead: well under the time a
@@ -35,20 +34,26 @@ func pingEarly() {
 
 // Config reads a kubeconfig file and returns the settings of a daemon's connection: protobuf, no client-side rate
 // limit (the server has its own), and dead connections noticed within seconds. An empty path means the cluster that
-// this process runs in, as a pod.
+// this process runs in, as a pod. A certificate or CA that is renewed, in the file or in one that it names, is used from
+// the next request on; other changes of the file need a restart.
 func Config(kubeconfig, userAgent string) (*rest.Config, error) {
 	var cfg *rest.Config
 	var err error
 	if kubeconfig == "" {
 		cfg, err = rest.InClusterConfig()
 	} else {
-		cfg, err = clientcmd.NewNonInteractiveDeferredLoadingClientConfig(
-			&clientcmd.ClientConfigLoadingRules{ExplicitPath: kubeconfig}, &clientcmd.ConfigOverrides{}).ClientConfig()
+		cfg, err = readKubeconfig(kubeconfig)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("kubeconfig %q: %w", kubeconfig, err)
 	}
-	return Tune(cfg, userAgent), nil
+	Tune(cfg, userAgent)
+	if kubeconfig != "" {
+		if err := renew(cfg, kubeconfig); err != nil {
+			return nil, fmt.Errorf("kubeconfig %q: %w", kubeconfig, err)
+		}
+	}
+	return cfg, nil
 }
 
 // Tune sets on cfg what Config promises.

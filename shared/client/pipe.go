@@ -16,6 +16,7 @@ import (
 
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
+	utilnet "k8s.io/apimachinery/pkg/util/net"
 	"k8s.io/client-go/rest"
 )
 
@@ -85,7 +86,8 @@ func (a *API) postOne(ctx context.Context, gv schema.GroupVersion, c *Call) {
 // pipes are the connections for PostAll that nobody uses just now.
 type pipes struct {
 	cfg    *rest.Config
-	usable bool // the settings are those that pipes know
+	tls    func() (*tls.Config, error) // how connections are secured at the moment
+	usable bool                        // the settings are those that pipes know
 	host   string
 	idle   chan *pipe
 }
@@ -100,7 +102,19 @@ func newPipes(cfg *rest.Config) *pipes {
 		s.host += ":443"
 	}
 	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: u})
-	s.usable = err == nil && proxy == nil && cfg.Proxy == nil && cfg.Transport == nil && cfg.WrapTransport == nil && cfg.BearerToken == "" &&
+	s.tls = func() (*tls.Config, error) { return rest.TLSConfigFor(cfg) } // which reads the certificates
+	if cfg.WrapTransport != nil {
+		first, err := rest.TLSConfigFor(cfg)
+		if err != nil {
+			return s
+		}
+		certificates, ok := cfg.WrapTransport(&http.Transport{TLSClientConfig: first}).(*renewal)
+		if !ok { // who knows what else that does to requests
+			return s
+		}
+		s.tls = func() (*tls.Config, error) { return utilnet.TLSClientConfig(certificates.WrappedRoundTripper()) }
+	}
+	s.usable = err == nil && proxy == nil && cfg.Proxy == nil && cfg.Transport == nil && cfg.BearerToken == "" &&
 		cfg.BearerTokenFile == "" && cfg.Username == "" && cfg.ExecProvider == nil && cfg.AuthProvider == nil &&
 		cfg.Impersonate.UserName == "" && cfg.ContentType == runtime.ContentTypeProtobuf
 	return s
@@ -131,7 +145,7 @@ func (s *pipes) put(p *pipe) {
 }
 
 func (s *pipes) dial(ctx context.Context) (*pipe, error) {
-	settings, err := rest.TLSConfigFor(s.cfg) // reads the certificates
+	settings, err := s.tls()
 	if err != nil || settings == nil {
 		return nil, fmt.Errorf("connect to %s: TLS settings %v: %w", s.host, settings, err)
 	}
